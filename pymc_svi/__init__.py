@@ -1,0 +1,26 @@
+"""Pyro-style effect handlers and stochastic variational inference for PyMC."""
+
+from pymc_svi import constraints, guides, handlers, optim
+from pymc_svi.engine import SVIState
+from pymc_svi.objectives import ELBO, Trace_ELBO
+from pymc_svi.primitives import deterministic, factor, param, sample
+from pymc_svi.results import SVIRunResult
+from pymc_svi.svi import SVI
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ELBO",
+    "SVI",
+    "SVIRunResult",
+    "SVIState",
+    "Trace_ELBO",
+    "constraints",
+    "deterministic",
+    "factor",
+    "guides",
+    "handlers",
+    "optim",
+    "param",
+    "sample",
+]

@@ -1,0 +1,127 @@
+"""Arguments of a program: arrays become data that a compiled step reads anew, the rest is fixed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytensor
+from pytensor.tensor.sharedvar import TensorSharedVariable
+from pytensor.tensor.type import TensorType
+
+__all__ = ["Arguments", "DataVariable"]
+
+
+class DataVariable(TensorSharedVariable):
+    """An array argument inside a program: symbolic values, but a shape of plain numbers.
+
+    A step is compiled for one shape, so that ``X.shape[1]`` and ``len(y)`` can be used wherever
+    Python wants a number: ``np.zeros(X.shape[1])``, ``range(len(y))``.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The shape, as numbers."""
+        return self.type.shape
+
+    @property
+    def size(self) -> int:  # type: ignore[override]
+        """The number of elements."""
+        return int(np.prod(self.type.shape))
+
+    def __len__(self) -> int:
+        if not self.type.shape:
+            raise TypeError("a scalar has no length")
+        return self.type.shape[0]
+
+
+class Arguments:
+    """The arguments of one call of a program, split into data and fixed values.
+
+    Arrays of numbers are data: their values can change without compiling again. Everything
+    else is fixed: numbers, strings, None, data frames, arrays with missing values (which PyMC
+    imputes and must therefore see) and symbolic variables.
+
+    Parameters
+    ----------
+    args, kwargs
+        The arguments.
+
+    Attributes
+    ----------
+    key : tuple
+        Equal for calls that can use the same compiled step.
+    """
+
+    def __init__(self, args: tuple, kwargs: dict[str, Any]):
+        self.n_positional = len(args)
+        self.names = tuple(kwargs)
+        self.values = [_as_data(value) for value in (*args, *kwargs.values())]
+        self.key = (
+            self.n_positional,
+            self.names,
+            *(_signature(value) for value in self.values),
+        )
+
+    def variables(self) -> list[Any]:
+        """Return the arguments with a new :class:`DataVariable` for each array."""
+        labels = [*(f"arg{i}" for i in range(self.n_positional)), *self.names]
+        return [
+            _data_variable(value, label) if is_data(value) else value
+            for value, label in zip(self.values, labels, strict=True)
+        ]
+
+    def split(self, values: list[Any]) -> tuple[tuple, dict[str, Any]]:
+        """Return a list of arguments as positional and keyword arguments."""
+        positional, keyword = values[: self.n_positional], values[self.n_positional :]
+        return tuple(positional), dict(zip(self.names, keyword, strict=True))
+
+    def load(self, variables: list[Any]) -> None:
+        """Put this call's arrays into the variables of a compiled step."""
+        for variable, value in zip(variables, self.values, strict=True):
+            if isinstance(variable, DataVariable):
+                variable.set_value(value, borrow=True)
+
+
+def is_data(value: Any) -> bool:
+    """Whether an argument is an array of numbers none of which is missing."""
+    if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
+        return False
+    return value.dtype.kind in "biu" or (value.dtype.kind == "f" and not np.isnan(value).any())
+
+
+def _as_data(value: Any) -> Any:
+    """Return data in the dtype it is computed in; anything else unchanged."""
+    if not is_data(value):
+        return value
+    dtype = pytensor.config.floatX if value.dtype.kind == "f" else value.dtype
+    return np.ascontiguousarray(value, dtype=dtype).reshape(value.shape)
+
+
+def _signature(value: Any) -> Any:
+    if not is_data(value):
+        try:
+            hash(value)
+        except TypeError:
+            return _ById(value)
+        return (type(value), value)
+    return (value.dtype.str, value.shape)
+
+
+class _ById:
+    """Compare an unhashable argument by identity, keeping it alive so that its id stays its own."""
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ById) and other.value is self.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def _data_variable(value: np.ndarray, name: str) -> DataVariable:
+    return DataVariable(
+        type=TensorType(value.dtype, shape=value.shape), value=value, strict=False, name=name
+    )

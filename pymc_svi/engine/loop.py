@@ -1,0 +1,153 @@
+"""Running a fit: chunks of compiled steps, with everything else between them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from pymc.progress_bar import create_simple_progress
+
+from pymc_svi.engine.state import SVIState
+from pymc_svi.engine.training import Training
+from pymc_svi.errors import NonFiniteError, sentence
+
+__all__ = ["run_steps"]
+
+# How long one compiled call should take: short enough for the progress bar and Ctrl-C to feel
+# immediate, long enough for what happens between calls to cost nothing.
+_SECONDS_A_CHUNK = 0.2
+_FIRST_CHUNK = 50
+
+
+def run_steps(
+    training: Training,
+    state: SVIState,
+    num_steps: int,
+    *,
+    stable: bool = False,
+    progressbar: bool = True,
+    callbacks: Iterable[Callable] = (),
+) -> tuple[SVIState, np.ndarray]:
+    """Take ``num_steps`` steps from a state.
+
+    Parameters
+    ----------
+    training : Training
+        What to train.
+    state : SVIState
+        Where to start. It is not changed.
+    num_steps : int
+        Number of steps.
+    stable : bool
+        Leave out steps whose loss or gradient is not finite, instead of stopping.
+    progressbar : bool
+        Show progress.
+    callbacks : iterable of callable
+        Called between chunks with ``(state, losses)``: the state reached and all losses so
+        far. Raising ``StopIteration`` ends the fit there.
+
+    Returns
+    -------
+    state : SVIState
+    losses : numpy.ndarray
+        Shape (steps taken,).
+
+    Raises
+    ------
+    NonFiniteError
+        At the first loss that is not finite, unless ``stable``.
+    """
+    chunk = training.chunk(stable)
+    training.load(state)
+    losses = np.empty(num_steps)
+    callbacks = tuple(callbacks)
+    done, size = 0, _FIRST_CHUNK
+    # What a chunk starts from: needed to go back to the step before a failure.
+    safe = state
+    progress = create_simple_progress(progressbar)
+    with progress:
+        task = progress.add_task("Fitting", total=num_steps)
+        while done < num_steps:
+            size = min(size, num_steps - done)
+            began = time.perf_counter()
+            new = losses[done : done + size] = chunk(size)
+            elapsed = time.perf_counter() - began
+            if not stable and not np.isfinite(new).all():
+                first_bad = int(np.flatnonzero(~np.isfinite(new))[0])
+                _raise_non_finite(training, safe, first_bad, losses[: done + first_bad + 1])
+            done += size
+            size = _next_size(size, elapsed)
+            if not stable or callbacks:
+                safe = training.save(state.step + done)
+            if progressbar:
+                recent = losses[max(0, done - 1_000) : done]
+                progress.update(
+                    task, completed=done, description=f"Fitting, loss {np.nanmean(recent):,.4g}"
+                )
+            if _stopped(callbacks, safe, losses[:done]):
+                break
+    return training.save(state.step + done), losses[:done].copy()
+
+
+def _next_size(size: int, elapsed: float) -> int:
+    per_step = max(elapsed / size, 1e-9)
+    return max(1, min(int(_SECONDS_A_CHUNK / per_step), 20 * size))
+
+
+def _stopped(callbacks: tuple[Callable, ...], state: SVIState, losses: np.ndarray) -> bool:
+    try:
+        for callback in callbacks:
+            callback(state, losses)
+    except StopIteration:
+        return True
+    return False
+
+
+def _raise_non_finite(
+    training: Training, safe: SVIState, first_bad: int, losses: np.ndarray
+) -> None:
+    """Go back to the last state that was finite, and say what broke it."""
+    training.load(safe)
+    before = safe
+    if first_bad > 0:
+        training.chunk()(first_bad)
+        before = training.save(safe.step + first_bad)
+    bad_step = safe.step + first_bad
+    params_broke = [n for n, v in before.params.items() if not np.isfinite(v).all()]
+    if params_broke and first_bad > 0:
+        # The loss of the step before was finite but its gradient was not.
+        training.load(safe)
+        if first_bad > 1:
+            training.chunk()(first_bad - 1)
+        before = training.save(safe.step + first_bad - 1)
+        bad_step -= 1
+        losses = losses[:-1]
+    site, what = _culprit(training)
+    raise NonFiniteError(
+        sentence(
+            f"The fit broke at step {bad_step}: {what}",
+            fix="The state before it is in the error's `state`. Try a smaller step size, "
+            "optim.ClippedAdam, another starting point, or run(..., stable_update=True) to "
+            "leave such steps out",
+        ),
+        step=bad_step,
+        site=site,
+        state=before,
+        losses=losses[:-1] if params_broke == [] else losses,
+    )
+
+
+def _culprit(training: Training) -> tuple[str | None, str]:
+    """Name the first term or gradient that is not finite at the loaded state."""
+    values = training.inspect()
+    names = list(training.terms)
+    for name, value in zip(names, values, strict=False):
+        if not np.isfinite(value).all():
+            side, site = name.split(": ", 1)
+            return site, f"the log-probability of site {site!r} in the {side} is {value}"
+    learned = [variable.name for variable in training.learned]
+    for name, value in zip(learned, values[len(names) :], strict=True):
+        if not np.isfinite(value).all():
+            return name, f"the gradient of the loss for param {name!r} is not finite"
+    return None, "the loss is not finite"

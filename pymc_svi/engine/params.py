@@ -1,0 +1,82 @@
+"""The params of one fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pymc as pm
+from pytensor.graph.basic import Variable
+
+from pymc_svi.errors import SiteError, sentence
+from pymc_svi.handlers import Handler, Site, Trace
+from pymc_svi.handlers.walk import scratch_model
+
+__all__ = ["ParamStore"]
+
+
+class ParamStore(Handler):
+    """Make a param that occurs several times, in guide and model, one param.
+
+    A fit runs its guide and its model inside one store. The first statement of a name decides
+    starting value and constraint; later ones get the same variable.
+
+    Attributes
+    ----------
+    sites : dict of str to Site
+        The params by name, in the order they were met. ``site.unconstrained`` is the shared
+        variable that the optimizer moves and ``site.value`` the constrained expression.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sites: dict[str, Site] = {}
+        self.model = scratch_model(pm.Model.get_context(error_if_none=False))
+
+    def process_message(self, site: Site) -> None:
+        """Give a known param its variable."""
+        if site.type != "param" or site.value is not None or site.name not in self.sites:
+            return
+        known = self.sites[site.name]
+        if site.constraint != known.constraint:
+            raise SiteError(
+                sentence(
+                    f"Param {site.name!r} is declared with two constraints",
+                    found=f"{known.constraint!r} first, then {site.constraint!r}",
+                    fix="Use one constraint, or two names",
+                )
+            )
+        if site.dims is not None and known.dims is not None and site.dims != known.dims:
+            raise SiteError(
+                sentence(
+                    f"Param {site.name!r} is declared with different dims",
+                    found=f"{known.dims} first, then {site.dims}",
+                )
+            )
+        site.value = known.value
+        site.unconstrained = known.unconstrained
+
+    def postprocess_message(self, site: Site) -> None:
+        """Remember a new param."""
+        if site.type == "param" and site.unconstrained is not None:
+            self.sites.setdefault(site.name, site)
+
+    def as_trace(self) -> Trace:
+        """Return the params as a trace, with the coords of their dims."""
+        params = Trace()
+        params.model = self.model
+        for site in self.sites.values():
+            params.add(site)
+        return params
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """The unconstrained shared variables by name."""
+        return {name: site.unconstrained for name, site in self.sites.items()}
+
+    def constrained(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return constrained values for unconstrained ones."""
+        return {
+            name: np.asarray(self.sites[name].constraint.constrain_value(np.asarray(value)))
+            for name, value in values.items()
+        }

@@ -1,0 +1,293 @@
+"""The training step, and many of them in one compiled call.
+
+A step is the loss, its gradient, the optimizer's updates and the advance of the random
+generators. It is the body of a PyTensor ``scan`` whose number of steps is an input: one call
+runs as many steps as it is asked for, entirely in compiled code, and returns their losses.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+from pymc.pytensorf import collect_default_updates, rewrite_pregrad
+from pytensor.compile.mode import Mode, get_mode
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Variable
+from pytensor.graph.traversal import ancestors
+
+from pymc_svi.engine.graph import own_generators, share_large_constants
+from pymc_svi.engine.params import ParamStore
+from pymc_svi.engine.seeds import (
+    generator_from_array,
+    generator_to_array,
+    spawn_generators,
+)
+from pymc_svi.engine.state import SVIState
+from pymc_svi.errors import InitializationError, StateError, did_you_mean, quoted, sentence
+from pymc_svi.objectives import Loss
+from pymc_svi.optim import name_state
+from pymc_svi.primitives import seeded_inits
+
+__all__ = ["Training", "training_mode"]
+
+
+def training_mode(mode: Any = None) -> Mode:
+    """Return a PyTensor mode with the rewrites that PyMC compiles its models with.
+
+    Parameter checks become ``-inf`` log-densities instead of exceptions, as in ``pm.compile``.
+    """
+    mode = get_mode(mode)
+    optimizer = mode.provided_optimizer.including(
+        "random_make_inplace", "local_check_parameter_to_ninf_switch"
+    )
+    return Mode(linker=mode.linker, optimizer=optimizer)
+
+
+class Training:
+    """A loss with its params, ready to be trained.
+
+    Parameters
+    ----------
+    loss : Loss
+        The loss and its terms.
+    params : ParamStore
+        The params of model and guide.
+    rule : callable
+        ``rule(gradients, params) -> updates``.
+    mode : Mode
+        How to compile.
+    """
+
+    def __init__(self, loss: Loss, params: ParamStore, rule: Callable, mode: Mode):
+        self.params = params
+        self.rule = rule
+        self.mode = mode
+        self.variables = params.variables
+        same = loss.surrogate is loss.value
+        names = list(loss.terms)
+        outputs = [loss.value, *([] if same else [loss.surrogate]), *loss.terms.values()]
+        outputs, self.generators = own_generators(share_large_constants(outputs))
+        self.value = outputs[0]
+        self.surrogate = outputs[0] if same else outputs[1]
+        self.terms = dict(zip(names, outputs[len(outputs) - len(names) :], strict=True))
+        self._check_params_are_used()
+
+    def _check_params_are_used(self) -> None:
+        used = set(ancestors([self.surrogate]))
+        self.unused = [name for name, var in self.variables.items() if var not in used]
+        if self.unused:
+            warnings.warn(
+                f"The loss does not depend on {quoted(self.unused)}, which will not be learned. "
+                "Use it in the guide or model, or remove it.",
+                UserWarning,
+                stacklevel=6,
+            )
+
+    # --- graphs -----------------------------------------------------------------------------
+
+    @functools.cached_property
+    def gradients(self) -> list[Variable]:
+        """Gradient of the loss for each param that it depends on, in unconstrained space."""
+        surrogate = rewrite_pregrad(self.surrogate)
+        return pytensor.grad(surrogate, self.learned)
+
+    @property
+    def learned(self) -> list[SharedVariable]:
+        """The unconstrained variables that the loss depends on."""
+        return [var for name, var in self.variables.items() if name not in self.unused]
+
+    @functools.cached_property
+    def optimizer_updates(self) -> dict[Variable, Variable]:
+        """The optimizer's updates of params and of its own state."""
+        updates = dict(self.rule(self.gradients, self.learned))
+        name_state(updates, self.learned)
+        return {variable: _in_type_of(variable, new) for variable, new in updates.items()}
+
+    @functools.cached_property
+    def optimizer_state(self) -> dict[str, SharedVariable]:
+        """The optimizer's own variables by name."""
+        learned = set(self.learned)
+        return {var.name: var for var in self.optimizer_updates if var not in learned}
+
+    @functools.cached_property
+    def optimizer_start(self) -> dict[str, np.ndarray]:
+        """The optimizer's state before the first step."""
+        return {name: np.array(var.get_value()) for name, var in self.optimizer_state.items()}
+
+    def step(self, stable: bool) -> tuple[Variable, dict[Variable, Variable]]:
+        """Return loss and updates of one step."""
+        updates = dict(self.optimizer_updates)
+        value = self.value
+        if stable:
+            finite = pt.isfinite(value)
+            for gradient in self.gradients:
+                finite = finite & pt.isfinite(gradient).all()
+            updates = {var: pt.switch(finite, new, var) for var, new in updates.items()}
+            value = pt.switch(finite, value, np.nan)
+        advanced = collect_default_updates(outputs=[value, *updates.values()])
+        updates.update({rng: new for rng, new in advanced.items() if rng in set(self.generators)})
+        return value, updates
+
+    # --- compiled functions -----------------------------------------------------------------
+
+    @functools.cached_property
+    def _chunks(self) -> dict[bool, Callable]:
+        return {}
+
+    def chunk(self, stable: bool = False) -> Callable[[int], np.ndarray]:
+        """Return the compiled function that takes ``n`` steps and returns their losses."""
+        if stable not in self._chunks:
+            n_steps = pt.lscalar("n_steps")
+            with warnings.catch_warnings():
+                # Updates of shared variables are carried through the loop without being
+                # recorded at every step, which the announced new interface of scan does not
+                # offer for tensors.
+                warnings.filterwarnings("ignore", "Scan return signature will change")
+                losses, updates = pytensor.scan(lambda: self.step(stable), n_steps=n_steps)
+            self._chunks[stable] = pytensor.function(
+                [n_steps], losses, updates=updates, mode=self.mode
+            )
+        return self._chunks[stable]
+
+    @functools.cached_property
+    def evaluate(self) -> Callable[[], np.ndarray]:
+        """The compiled loss without an update of the params."""
+        return pytensor.function([], self.value, mode=self.mode)
+
+    @functools.cached_property
+    def inspect(self) -> Callable[[], list[np.ndarray]]:
+        """The terms of the loss and the gradients, to find which one is not finite."""
+        return pytensor.function(
+            [], [*self.terms.values(), *self.gradients], mode=training_mode("FAST_COMPILE")
+        )
+
+    # --- state ------------------------------------------------------------------------------
+
+    def start(self, seed: np.random.SeedSequence) -> SVIState:
+        """Return the state before the first step."""
+        init_seed, *_ = seed.spawn(1)
+        with seeded_inits(int(init_seed.generate_state(1)[0])):
+            params = {name: site.make_start() for name, site in self.params.sites.items()}
+        generators = spawn_generators(seed, len(self.generators))
+        rng_state = np.array([generator_to_array(g) for g in generators], dtype=np.uint64)
+        return SVIState(
+            params=params,
+            optim_state={name: np.array(v) for name, v in self.optimizer_start.items()},
+            rng_state=rng_state.reshape(len(generators), 6),
+            step=0,
+        )
+
+    def with_params(self, state: SVIState, values: Mapping[str, Any]) -> SVIState:
+        """Return a state with some params at given constrained values."""
+        params = dict(state.params)
+        for name, value in values.items():
+            if name not in params:
+                raise InitializationError(
+                    sentence(
+                        f"init_params: there is no param {name!r}",
+                        found=f"the params {quoted(params)}",
+                    )
+                    + did_you_mean(name, params)
+                )
+            constraint = self.params.sites[name].constraint
+            array = np.asarray(value, dtype=pytensor.config.floatX)
+            if not constraint.check(array):
+                raise InitializationError(
+                    sentence(
+                        f"init_params: {name!r} is outside its constraint {constraint!r}",
+                        found=constraint.violation(array),
+                    )
+                )
+            unconstrained = np.asarray(constraint.unconstrain(array))
+            if unconstrained.shape != params[name].shape:
+                expected = np.shape(constraint.constrain_value(params[name]))
+                raise InitializationError(
+                    sentence(
+                        f"init_params: {name!r} has the wrong shape",
+                        found=str(array.shape),
+                        expected=str(expected),
+                    )
+                )
+            params[name] = unconstrained
+        return replace(state, params=params)
+
+    def load(self, state: SVIState) -> None:
+        """Put a state into the variables of the compiled functions."""
+        self.check(state)
+        for name, variable in self.variables.items():
+            variable.set_value(np.array(state.params[name]))
+        for name, variable in self.optimizer_state.items():
+            variable.set_value(np.array(state.optim_state[name]))
+        for variable, words in zip(self.generators, state.rng_state, strict=True):
+            variable.set_value(generator_from_array(words))
+
+    def save(self, step: int) -> SVIState:
+        """Return the state that the variables hold."""
+        return SVIState(
+            params={name: np.array(var.get_value()) for name, var in self.variables.items()},
+            optim_state={
+                name: np.array(var.get_value()) for name, var in self.optimizer_state.items()
+            },
+            rng_state=np.array(
+                [generator_to_array(var.get_value()) for var in self.generators], dtype=np.uint64
+            ).reshape(len(self.generators), 6),
+            step=step,
+        )
+
+    def check(self, state: SVIState) -> None:
+        """Check that a state belongs to this model, guide and optimizer."""
+        if not isinstance(state, SVIState):
+            raise TypeError(
+                sentence(
+                    "The state is not an SVIState",
+                    found=type(state).__name__,
+                    fix="Use result.state of an earlier run, or svi.init(...)",
+                )
+            )
+        for what, mine, theirs in (
+            ("params", {n: v.get_value().shape for n, v in self.variables.items()}, state.params),
+            (
+                "optimizer state",
+                {n: v.get_value().shape for n, v in self.optimizer_state.items()},
+                state.optim_state,
+            ),
+        ):
+            if set(mine) != set(theirs):
+                raise StateError(
+                    sentence(
+                        f"The state belongs to another fit: its {what} have other names",
+                        found=quoted(sorted(set(theirs) - set(mine))),
+                        expected=quoted(sorted(set(mine) - set(theirs))),
+                        fix="Resume with the model, guide and optimizer that made the state",
+                    )
+                )
+            for name, shape in mine.items():
+                if np.shape(theirs[name]) != tuple(shape):
+                    raise StateError(
+                        sentence(
+                            f"The state belongs to another fit: {name!r} has another shape",
+                            found=str(np.shape(theirs[name])),
+                            expected=str(tuple(shape)),
+                        )
+                    )
+        if len(state.rng_state) != len(self.generators):
+            raise StateError(
+                sentence(
+                    "The state belongs to another fit: it has another number of random generators",
+                    found=str(len(state.rng_state)),
+                    expected=str(len(self.generators)),
+                )
+            )
+
+
+def _in_type_of(variable: Variable, new: Variable) -> Variable:
+    """Return an update in the dtype of the variable it updates."""
+    new = pt.as_tensor(new)
+    return new if new.type.dtype == variable.type.dtype else new.astype(variable.type.dtype)

@@ -1,0 +1,84 @@
+"""The errors of the package, and the one place that builds their sentences.
+
+Every message follows the same order: which site, what was found, what was expected, and the
+way out. Each class also derives from the built-in exception a caller would expect, so
+``except ValueError`` and ``except FloatingPointError`` keep working.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = [
+    "InitializationError",
+    "NonFiniteError",
+    "PairingError",
+    "SiteError",
+    "StateError",
+    "did_you_mean",
+    "quoted",
+    "sentence",
+]
+
+
+class SiteError(ValueError):
+    """A site of a program is wrong in itself: its name, value, shape or parameters."""
+
+
+class PairingError(ValueError):
+    """Model and guide do not fit together at some site."""
+
+
+class InitializationError(ValueError):
+    """A parameter or a latent site has no usable starting value."""
+
+
+class StateError(ValueError):
+    """A state does not belong to the program that is asked to use it."""
+
+
+class NonFiniteError(FloatingPointError):
+    """The loss or a gradient became NaN or infinite during a fit.
+
+    Attributes
+    ----------
+    step : int
+        The step (counted from the start of the fit) at which it happened.
+    site : str or None
+        The first offending site or parameter.
+    state : object
+        The last state whose loss and parameters were finite.
+    losses : numpy.ndarray
+        The losses up to that state.
+    """
+
+    def __init__(self, message: str, *, step, site=None, state=None, losses=None):
+        super().__init__(message)
+        self.step = step
+        self.site = site
+        self.state = state
+        self.losses = losses
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Return names as ``'a', 'b'`` for a message."""
+    return ", ".join(repr(str(name)) for name in names) or "none"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?`` for the closest known name, or nothing."""
+    close = get_close_matches(name, [str(k) for k in known], n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def sentence(what: str, *, found: str = "", expected: str = "", fix: str = "") -> str:
+    """Build a message: what is wrong; found; expected; the way out."""
+    parts = [what.rstrip(".") + "."]
+    if found:
+        parts.append(f"Found: {found}.")
+    if expected:
+        parts.append(f"Expected: {expected}.")
+    if fix:
+        parts.append(fix.rstrip(".") + ".")
+    return " ".join(parts)

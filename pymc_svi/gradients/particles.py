@@ -1,0 +1,82 @@
+"""Many independent draws of a graph at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytensor.tensor as pt
+from pymc.distributions.shape_utils import change_dist_size
+from pytensor.graph.basic import Apply, Variable
+from pytensor.graph.replace import vectorize_graph
+from pytensor.graph.traversal import toposort
+from pytensor.tensor.random.op import RNGConsumerOp
+from pytensor.tensor.random.type import RandomType
+
+__all__ = ["random_variables", "vectorize_draws"]
+
+
+def random_variables(outputs: Sequence[Variable]) -> list[Variable]:
+    """Return the random variables that outputs are computed from, in topological order."""
+    return [_draw_of(node) for node in toposort(outputs) if isinstance(node.op, RNGConsumerOp)]
+
+
+def vectorize_draws(
+    outputs: Sequence[Variable],
+    n: int | Variable,
+    batched: Mapping[Variable, Variable] | None = None,
+) -> list[Variable]:
+    """Return outputs with a leading axis of ``n`` independent evaluations.
+
+    The draws that depend on no other draw get the axis; everything computed from them is
+    vectorised over it. Outputs without any randomness are repeated.
+
+    Parameters
+    ----------
+    outputs : sequence of TensorVariable
+        Expressions with random variables in their graphs.
+    n : int or scalar int variable
+        Number of evaluations.
+    batched : dict of Variable to Variable, optional
+        Variables of the graph that already have a value for each evaluation.
+
+    Returns
+    -------
+    list of TensorVariable
+        Each output with shape ``(n, *shape)``.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi.gradients import vectorize_draws
+    >>> x = pm.Normal.dist(0.0, 1.0, shape=3)
+    >>> [batch] = vectorize_draws([x.sum()], 5)
+    >>> batch.eval().shape
+    (5,)
+    """
+    batched = dict(batched or {})
+    random: set[Variable] = set(batched)
+    for node in toposort(outputs, blockers=list(batched)):
+        if any(inp in random for inp in node.inputs):
+            random.update(_values_of(node))
+        elif isinstance(node.op, RNGConsumerOp):
+            draw = _draw_of(node)
+            batched[draw] = change_dist_size(draw, (n,), expand=True)
+            random.add(draw)
+    if batched:
+        vectorized = vectorize_graph(list(outputs), replace=batched)
+    else:
+        vectorized = list(outputs)
+    return [
+        new if new.ndim > old.ndim else pt.broadcast_to(new, (n, *old.shape))
+        for new, old in zip(vectorized, outputs, strict=True)
+    ]
+
+
+def _draw_of(node: Apply) -> Variable:
+    [draw] = _values_of(node)
+    return draw
+
+
+def _values_of(node: Apply) -> list[Variable]:
+    return [out for out in node.outputs if not isinstance(out.type, RandomType)]
+

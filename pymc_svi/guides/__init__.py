@@ -1,0 +1,27 @@
+"""Automatic guides, and where they start."""
+
+from pymc_svi.guides.base import AutoGuide
+from pymc_svi.guides.init import (
+    init_to_feasible,
+    init_to_initial_point,
+    init_to_mean,
+    init_to_median,
+    init_to_sample,
+    init_to_uniform,
+    init_to_value,
+)
+from pymc_svi.guides.multivariate_normal import AutoMultivariateNormal
+from pymc_svi.guides.normal import AutoNormal
+
+__all__ = [
+    "AutoGuide",
+    "AutoMultivariateNormal",
+    "AutoNormal",
+    "init_to_feasible",
+    "init_to_initial_point",
+    "init_to_mean",
+    "init_to_median",
+    "init_to_sample",
+    "init_to_uniform",
+    "init_to_value",
+]

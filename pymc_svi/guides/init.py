@@ -1,0 +1,139 @@
+"""Where automatic guides start: strategies that give each latent site a first value.
+
+A strategy is called with a :class:`~pymc_svi.handlers.Site` whose distribution already depends
+on the starting values of its parents, and returns a value in the site's support. All can be
+used as they are (``init_loc_fn=init_to_uniform``) or with settings
+(``init_loc_fn=init_to_uniform(radius=1)``).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+from pymc.distributions.distribution import support_point
+from pymc.distributions.shape_utils import change_dist_size
+from pytensor.graph.basic import Variable
+
+from pymc_svi.errors import sentence
+from pymc_svi.handlers import Site
+from pymc_svi.handlers.values import as_site_value
+
+__all__ = [
+    "InitStrategy",
+    "init_to_feasible",
+    "init_to_initial_point",
+    "init_to_mean",
+    "init_to_median",
+    "init_to_sample",
+    "init_to_uniform",
+    "init_to_value",
+]
+
+InitStrategy = Callable[[Site], Variable]
+
+
+def _with_settings(strategy):
+    """Let a strategy be used as ``f``, ``f()`` or ``f(setting=...)``."""
+
+    @functools.wraps(strategy)
+    def wrapper(site: Site | None = None, **settings):
+        if site is None:
+            return functools.partial(wrapper, **settings)
+        return strategy(site, **settings)
+
+    return wrapper
+
+
+@_with_settings
+def init_to_initial_point(site: Site) -> Variable:
+    """PyMC's initial point: the variable's ``initval`` if it has one, else its support point.
+
+    The start of ``pm.fit`` and ``pm.sample``, without jitter.
+    """
+    if site.initval is None or isinstance(site.initval, str):
+        if site.initval == "prior":
+            return site.dist
+        return _support_point(site)
+    return as_site_value(site.initval, site.dist, site.name, site.dims)
+
+
+@_with_settings
+def init_to_feasible(site: Site) -> Variable:
+    """Zero in unconstrained space."""
+    return constrain(site, pt.zeros_like(unconstrain(site, _support_point(site))))
+
+
+@_with_settings
+def init_to_uniform(site: Site, *, radius: float = 2.0) -> Variable:
+    """Uniform in ``(-radius, radius)`` in unconstrained space: NumPyro's default."""
+    if not radius > 0:
+        raise ValueError(sentence("init_to_uniform: radius must be positive", found=f"{radius}"))
+    shape = unconstrain(site, _support_point(site)).shape
+    return constrain(site, pt.random.uniform(-radius, radius, size=shape, rng=new_rng()))
+
+
+@_with_settings
+def init_to_sample(site: Site) -> Variable:
+    """One draw from the prior, given the starting values of the parents."""
+    return site.dist
+
+
+@_with_settings
+def init_to_median(site: Site, *, num_samples: int = 15) -> Variable:
+    """Median of prior draws, taken in unconstrained space."""
+    draws = change_dist_size(site.dist, (num_samples,), expand=True)
+    values = [unconstrain(site, draws[i]) for i in range(num_samples)]
+    return constrain(site, pt.median(pt.stack(values), axis=0))
+
+
+@_with_settings
+def init_to_mean(site: Site, *, num_samples: int = 1_000) -> Variable:
+    """Mean of prior draws."""
+    return change_dist_size(site.dist, (num_samples,), expand=True).mean(axis=0)
+
+
+@_with_settings
+def init_to_value(site: Site, *, values: Mapping[str, Any] | None = None) -> Variable:
+    """Given values by site name; other sites start at PyMC's initial point."""
+    if values is not None and site.name in values:
+        return as_site_value(values[site.name], site.dist, site.name, site.dims)
+    return init_to_initial_point(site)
+
+
+def _support_point(site: Site) -> Variable:
+    try:
+        return support_point(site.dist)
+    except NotImplementedError:
+        return site.dist  # a prior draw: the distribution does not say where its centre is
+
+
+def unconstrain(site: Site, value: Variable) -> Variable:
+    """Map a value of a site to unconstrained space."""
+    if site.transform is None:
+        return value
+    return site.resolve(site.transform.forward(value, *site.dist.owner.inputs))
+
+
+def constrain(site: Site, value: Variable) -> Variable:
+    """Map an unconstrained value to the support of a site, given the values of its parents."""
+    if site.transform is None:
+        return value
+    constrained = site.resolve(site.transform.backward(value, *site.dist.owner.inputs))
+    return as_site_value(constrained, site.dist, site.name, site.dims)
+
+
+def log_jac_det(site: Site, value: Variable) -> Variable | None:
+    """Log-determinant of the Jacobian of :func:`constrain`; None for the identity."""
+    if site.transform is None:
+        return None
+    return site.resolve(site.transform.log_jac_det(value, *site.dist.owner.inputs))
+
+
+def new_rng() -> Variable:
+    """Return a new shared random generator."""
+    return pytensor.shared(np.random.default_rng())

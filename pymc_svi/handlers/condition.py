@@ -1,0 +1,90 @@
+"""``condition``: fix latent sites to data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pymc_svi.handlers.core import Handler, Program
+from pymc_svi.handlers.site import Site
+from pymc_svi.handlers.substitute import GivenValues
+from pymc_svi.handlers.trace import Trace
+from pymc_svi.handlers.values import as_site_value
+
+__all__ = ["condition", "uncondition"]
+
+
+class condition(GivenValues):
+    """Fix sample sites to values and make them observed: their terms become likelihood.
+
+    Where several ``condition`` handlers name one site, the outermost wins.
+
+    Parameters
+    ----------
+    program : callable or pymc.Model, optional
+        The program.
+    data : dict of str to array_like, or Trace
+        Values by site name. They have the shape of the site or broadcast to it. From a trace
+        the values of its sample sites are taken.
+    condition_fn : callable, optional
+        Instead of ``data``: called with each sample site, returns its value or None.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi import handlers
+    >>> def program():
+    ...     x = pm.Normal("x", 0.0, 1.0)
+    ...     pm.Normal("y", x, 1.0)
+    >>> tr = handlers.trace(handlers.condition(program, data={"y": 2.0})).get_trace()
+    >>> tr["y"].observed, tr["x"].observed
+    (True, False)
+    """
+
+    def __init__(
+        self,
+        program: Program | None = None,
+        data: Mapping[str, Any] | None = None,
+        condition_fn: Callable[[Site], Any] | None = None,
+    ):
+        if isinstance(data, Trace):
+            data = {site.name: site.value for site in data.sites("sample")}
+        super().__init__(program, data, condition_fn, fn_name="condition_fn")
+
+    def process_message(self, site: Site) -> None:
+        """Make the site observed if a value is given for it."""
+        if site.type != "sample":
+            return
+        value = self.value_for(site)
+        if value is not None:
+            site.value = as_site_value(value, site.dist, site.name, site.dims)
+            site.observed = True
+
+
+class uncondition(Handler):
+    """Make observed sites latent again, so that they are drawn.
+
+    The data stay in ``site.infer["obs"]``, with ``site.infer["was_observed"]`` True.
+
+    Parameters
+    ----------
+    program : callable or pymc.Model, optional
+        The program.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi import handlers
+    >>> def program():
+    ...     pm.Normal("y", 0.0, 1.0, observed=2.0)
+    >>> tr = handlers.trace(handlers.uncondition(program)).get_trace()
+    >>> tr["y"].observed, float(tr["y"].infer["obs"].eval())
+    (False, 2.0)
+    """
+
+    def process_message(self, site: Site) -> None:
+        """Forget the data of an observed site."""
+        if site.type == "sample" and site.observed:
+            site.infer |= {"was_observed": True, "obs": site.value}
+            site.observed = False
+            site.value = None

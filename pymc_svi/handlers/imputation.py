@@ -1,0 +1,36 @@
+"""Observed data with missing values, as sites.
+
+PyMC splits ``pm.Normal("y", observed=[1.0, nan])`` into ``y_observed`` (data), ``y_unobserved``
+(latent) and the joined ``y`` (deterministic). Where the distribution is multivariate and a
+vector is only partly missing, the two parts have one joint density; the observed site carries
+all of it.
+"""
+
+from __future__ import annotations
+
+from pymc.distributions.distribution import PartialObservedRV
+from pytensor.graph.basic import Variable
+
+from pymc_svi.handlers.log_prob import rv_log_prob, zero
+from pymc_svi.handlers.site import Site
+
+__all__ = ["is_partly_observed", "observed_part"]
+
+
+def is_partly_observed(rv: Variable) -> bool:
+    """Whether a variable is one part of a draw of which another part is data."""
+    return rv.owner is not None and isinstance(rv.owner.op, PartialObservedRV)
+
+
+def observed_part(observed_rv: Variable, data: Variable, joined: Variable) -> Site:
+    """Return the site of the observed part, given the array joined from both parts."""
+    site = Site("sample", observed_rv.name, dist=observed_rv, value=data, observed=True)
+    if is_partly_observed(observed_rv):
+        whole = observed_rv.owner.inputs[0]
+        site.log_density = rv_log_prob(whole, joined)
+    return site
+
+
+def no_density_of_its_own() -> Variable:
+    """Log-density of the missing part, whose observed part carries the joint one."""
+    return zero()

@@ -1,0 +1,221 @@
+"""Where PyMC statements become sites.
+
+Every PyMC distribution ends in :meth:`pymc.Model.register_rv` and hands its return value on to
+the user's code; ``pm.Deterministic``, ``pm.Potential`` and ``pm.Data`` end in
+:meth:`pymc.Model.add_named_variable`. :func:`install` wraps these two public methods. While no
+handler is active the wrappers do nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+import pymc as pm
+from pymc.data import is_valid_observed
+from pymc.distributions.transforms import ChainedTransform, _default_transform
+from pymc.pytensorf import convert_observed_data
+from pymc.util import UNSET
+from pytensor.compile import view_op
+from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.replace import graph_replace
+from pytensor.sparse.type import SparseTensorType
+from scipy import sparse
+
+from pymc_svi.errors import SiteError, sentence
+from pymc_svi.handlers.imputation import is_partly_observed, no_density_of_its_own, observed_part
+from pymc_svi.handlers.site import Site
+from pymc_svi.handlers.stack import active_handlers, apply_stack
+from pymc_svi.handlers.values import as_site_value
+
+__all__ = ["install", "sample_site"]
+
+# The unobserved part of a variable that is being imputed -> the value its site took.
+_IMPUTED: ContextVar[dict[Variable, Variable] | None] = ContextVar("imputed", default=None)
+_ORIGINAL = "pymc_svi_original"
+# The infer options of the ``sample`` statement that is being registered.
+_INFER: ContextVar[dict[str, Any]] = ContextVar("infer", default={})  # noqa: B039, only read
+
+
+def install() -> None:
+    """Wrap the two methods of :class:`pymc.Model`; doing it again replaces the wrappers."""
+    for name, wrap in (
+        ("register_rv", _wrap_register_rv),
+        ("add_named_variable", _wrap_add_named_variable),
+    ):
+        method = getattr(pm.Model, name)
+        wrapped = wrap(getattr(method, _ORIGINAL, method))
+        setattr(wrapped, _ORIGINAL, wrapped.__wrapped__)
+        setattr(pm.Model, name, wrapped)
+
+
+def _wrap_register_rv(register_rv):
+    @functools.wraps(register_rv)
+    def register_rv_as_site(self, rv_var, name, *, observed=None, **kwargs):
+        if not active_handlers():
+            return register_rv(self, rv_var, name, observed=observed, **kwargs)
+        data = None if observed is None else convert_observed_data(observed)
+        if isinstance(data, np.ma.MaskedArray):
+            return _register_partly_observed(
+                functools.partial(register_rv, self), self, rv_var, name, data, kwargs
+            )
+        return _emit_sample(functools.partial(register_rv, self), self, rv_var, name, data, kwargs)
+
+    return register_rv_as_site
+
+
+def sample_site(model, rv, name, observed=None, *, dims=None, infer=None) -> Variable:
+    """Register an unnamed random variable, with ``infer`` options for the handlers.
+
+    ``Model.register_rv`` has no place for such options, so a context variable carries them.
+    """
+    token = _INFER.set(dict(infer or {}))
+    try:
+        return model.register_rv(rv, name, observed=observed, dims=dims)
+    finally:
+        _INFER.reset(token)
+
+
+def _emit_sample(register, model, rv, name, data, kwargs) -> Variable:
+    full_name = model.name_for(name)
+    dims = kwargs.get("dims")
+    observed = data is not None
+    value = data
+    if observed and not _is_sparse(data):
+        value = as_site_value(data, rv, full_name, dims)
+
+    def default(site: Site) -> None:
+        options = dict(kwargs)
+        data = site.value if site.observed else None
+        if data is not None and not is_valid_observed(data):
+            data = None  # conditioned on an expression: PyMC keeps such a variable free
+        if data is None:
+            options.pop("total_size", None)
+        if site.observed:
+            options.pop("initval", None)
+        site.dist = register(site.dist, name, observed=data, **options)
+        if site.value is None:
+            site.value = site.dist
+
+    site = Site(
+        "sample",
+        full_name,
+        dist=rv,
+        value=value,
+        observed=observed,
+        dims=dims,
+        transform=_transform_of(
+            rv, kwargs.get("default_transform", UNSET), kwargs.get("transform", UNSET)
+        ),
+        initval=kwargs.get("initval"),
+        infer=dict(_INFER.get()),
+        default=default,
+    )
+    if is_partly_observed(rv):
+        site.log_density = no_density_of_its_own()
+    apply_stack(site)
+    if _IMPUTED.get() is not None:
+        _IMPUTED.get()[rv] = site.value
+    # PyMC writes attributes on what it gets back, which must not be the user's own data.
+    return view_op(site.value) if site.observed and not _is_sparse(site.value) else site.value
+
+
+def _register_partly_observed(register, model, rv, name, data, kwargs) -> Variable:
+    """Observed data with missing values: PyMC registers three variables for one statement.
+
+    The unobserved part comes back through ``register_rv`` and the joined array through
+    ``Deterministic``; the observed part is offered to the handlers here.
+    """
+    token = _IMPUTED.set({})
+    try:
+        joined = register(rv, name, observed=data, **kwargs)
+    finally:
+        _IMPUTED.reset(token)
+    observed_rv = model[f"{model.name_for(name)}_observed"]
+    apply_stack(observed_part(observed_rv, model.rvs_to_values[observed_rv], joined))
+    return joined
+
+
+def _wrap_add_named_variable(add_named_variable):
+    @functools.wraps(add_named_variable)
+    def add_named_variable_as_site(self, var, dims=None):
+        kind = _kind_of(self, var) if active_handlers() else None
+        if kind is None:
+            return add_named_variable(self, var, dims)
+        dims_tuple = (dims,) if isinstance(dims, str) else dims
+        if kind == "deterministic" and (imputed := _IMPUTED.get()):
+            # The array joined from the observed and the missing part: data and values for both.
+            observed_rv = self[f"{var.name}_observed"]
+            parts = {**imputed, observed_rv: self.rvs_to_values[observed_rv]}
+            var.owner.inputs[0] = graph_replace(var.owner.inputs[0], parts, strict=False)
+
+        def default(site: Site) -> None:
+            add_named_variable(self, var, dims)
+            if site.value is not var:
+                _put_in_place(kind, var, site)
+
+        apply_stack(Site(kind, var.name, value=var, dims=dims_tuple, default=default))
+
+    return add_named_variable_as_site
+
+
+def _kind_of(model, var):
+    # PyMC files a variable in one of these lists just before it names it.
+    for kind, variables in (
+        ("deterministic", model.deterministics),
+        ("factor", model.potentials),
+        ("data", model.data_vars),
+    ):
+        if variables and variables[-1] is var:
+            return kind
+    return None  # a random variable: register_rv speaks for it
+
+
+def _put_in_place(kind, var, site) -> None:
+    """Make the variable that PyMC is about to return stand for the value a handler gave.
+
+    ``pm.Deterministic`` and ``pm.Data`` return the variable they made, so it is changed itself:
+    nothing else refers to it yet.
+    """
+    value = as_site_value(site.value, var, site.name, site.dims)
+    if kind == "deterministic":
+        var.owner.inputs[0] = value
+    elif kind == "data":
+        if not isinstance(value, Constant):
+            raise SiteError(
+                sentence(
+                    f"Data site {site.name!r} was given an expression",
+                    expected="numbers",
+                    fix="Give it an array",
+                )
+            )
+        var.set_value(value.data)
+    else:
+        raise SiteError(
+            sentence(
+                f"Site {site.name!r} is a factor, which has no value to replace",
+                fix="Hide it with block, or weight it with scale or mask",
+            )
+        )
+    site.value = var
+
+
+def _transform_of(rv, default_transform, transform):
+    """Return the transform that ``Model.create_value_var`` will choose for a variable.
+
+    The handlers need it before the variable is registered. PyMC's table of default transforms
+    has no public name.
+    """
+    if default_transform is UNSET:
+        default_transform = None if rv.owner is None else _default_transform(rv.owner.op, rv)
+    if transform is UNSET:
+        return default_transform
+    if transform is not None and default_transform is not None:
+        return ChainedTransform([default_transform, transform])
+    return transform
+
+
+def _is_sparse(value: Any) -> bool:
+    return sparse.issparse(value) or isinstance(getattr(value, "type", None), SparseTensorType)

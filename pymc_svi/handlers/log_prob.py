@@ -1,0 +1,62 @@
+"""Log-probabilities of sites, from PyMC's own ``logp``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pymc as pm
+import pytensor
+import pytensor.tensor as pt
+from pytensor.graph.basic import Variable
+from pytensor.graph.replace import graph_replace
+from pytensor.xtensor.type import XTensorType
+
+if TYPE_CHECKING:
+    from pymc_svi.handlers.site import Site
+
+__all__ = ["as_plain_tensor", "scaled_and_masked", "site_log_prob", "zero"]
+
+
+def zero() -> Variable:
+    """Return the log-density of what has none."""
+    return pt.constant(0.0, dtype=pytensor.config.floatX)
+
+
+def as_plain_tensor(variable: Variable) -> Variable:
+    """Return an xtensor variable's values as an ordinary tensor; others unchanged."""
+    return variable.values if isinstance(variable.type, XTensorType) else variable
+
+
+def site_log_prob(site: Site) -> Variable:
+    """Elementwise log-probability of a site's value, neither scaled nor masked."""
+    if site.log_density is not None:
+        return site.log_density
+    if site.type == "factor":
+        return as_plain_tensor(site.value)
+    if site.type != "sample":
+        return zero()
+    return rv_log_prob(site.dist, site.value)
+
+
+def rv_log_prob(rv: Variable, value: Variable) -> Variable:
+    """Elementwise log-probability of ``value`` under the law of ``rv``."""
+    if value is rv:
+        # A program evaluated on its own draws. The value must not be the node whose law is
+        # being derived, or PyMC's search for measurable graphs would walk through it.
+        placeholder = value.type()
+        log_prob = pm.logp(rv, placeholder, warn_rvs=False)
+        return as_plain_tensor(graph_replace(log_prob, {placeholder: value}, strict=False))
+    return as_plain_tensor(pm.logp(rv, value, warn_rvs=False))
+
+
+def scaled_and_masked(log_prob: Variable, scale: Any, mask: Any) -> Variable:
+    """Apply a site's scale and mask; masked entries are exactly zero, even where ``-inf``."""
+    if mask is not None:
+        if isinstance(mask, bool | np.bool_):
+            log_prob = log_prob if mask else pt.zeros_like(log_prob)
+        else:
+            log_prob = pt.switch(mask, log_prob, pt.zeros((), dtype=log_prob.dtype))
+    if isinstance(scale, int | float) and scale == 1:
+        return log_prob
+    return log_prob * pt.as_tensor(scale, dtype=log_prob.dtype)

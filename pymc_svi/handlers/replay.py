@@ -1,0 +1,74 @@
+"""``replay``: run a program again on the values of another run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pymc_svi.errors import PairingError, sentence
+from pymc_svi.handlers.core import Handler, Program
+from pymc_svi.handlers.site import Site
+from pymc_svi.handlers.values import as_site_value
+
+__all__ = ["replay"]
+
+
+class replay(Handler):
+    """Give the latent sites of a program the values they have in a trace.
+
+    This is how a model meets its guide: the model is replayed on a trace of the guide, and
+    the two log-densities are then taken at the same values. Observed sites keep their data.
+
+    Parameters
+    ----------
+    program : callable or pymc.Model, optional
+        The program.
+    trace : mapping of str to Site
+        A trace. Sites that it does not have are drawn as usual.
+
+    Raises
+    ------
+    PairingError
+        If the trace has a site of that name which was not sampled there, or whose value has
+        another shape.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi import handlers
+    >>> def guide():
+    ...     pm.Normal("x", 3.0, 0.1)
+    >>> def model():
+    ...     x = pm.Normal("x", 0.0, 1.0)
+    ...     pm.Normal("y", x, 1.0, observed=0.0)
+    >>> guide_trace = handlers.trace(guide).get_trace()
+    >>> tr = handlers.trace(handlers.replay(model, trace=guide_trace)).get_trace()
+    >>> tr["x"].value is guide_trace["x"].value
+    True
+    """
+
+    def __init__(self, program: Program | None = None, trace: Mapping[str, Site] | None = None):
+        if not isinstance(trace, Mapping):
+            raise TypeError(
+                sentence(
+                    "replay needs a trace",
+                    found=f"{type(trace).__name__}",
+                    fix="Use replay(program, trace=handlers.trace(other).get_trace())",
+                )
+            )
+        super().__init__(program)
+        self.trace = trace
+
+    def process_message(self, site: Site) -> None:
+        """Take a latent site's value from the trace."""
+        if not site.is_latent or site.value is not None or site.name not in self.trace:
+            return
+        source = self.trace[site.name]
+        if source.type != "sample":
+            raise PairingError(
+                sentence(
+                    f"Site {site.name!r} is sampled here, but is a {source.type} in the trace",
+                    fix="Rename one of them, or hide it from the trace with block",
+                )
+            )
+        site.value = as_site_value(source.value, site.dist, site.name, site.dims)
+        site.infer = {**source.infer, **site.infer}

@@ -1,0 +1,116 @@
+"""A site: one named effect of a program, as the handlers see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from pytensor.graph.basic import Variable
+
+from pymc_svi.handlers.log_prob import scaled_and_masked, site_log_prob
+
+__all__ = ["Site", "SiteType"]
+
+SiteType = Literal["sample", "param", "deterministic", "factor", "plate", "data"]
+
+
+@dataclass(eq=False)
+class Site:
+    """One named effect of a program: the message that travels through the handler stack.
+
+    A handler reads a site and changes it; see :class:`~pymc_svi.handlers.Handler`.
+
+    Attributes
+    ----------
+    type : {"sample", "param", "deterministic", "factor", "plate", "data"}
+        What kind of effect it is.
+    name : str
+        The name of the site, unique within a program.
+    dist : Variable, optional
+        For ``sample`` sites the random variable whose law the site has, with the values of the
+        sites upstream already in the place of its parents.
+    value : Variable, optional
+        What the program goes on with. A handler that sets it before the default action decides
+        the value; for a latent site left alone it is a draw, for an observed one the data.
+    observed : bool
+        Whether the value is data: its log-probability is a likelihood term.
+    dims : tuple of (str or None), optional
+        Names of the dimensions.
+    transform : pymc Transform, optional
+        The map to unconstrained space of a latent site, as PyMC or the user chose it.
+    initval : array_like, str or Variable, optional
+        The starting value that the user asked PyMC for.
+    scale : float or scalar Variable
+        Factor on the log-probability; handlers multiply into it.
+    mask : Variable or bool, optional
+        Where False, the log-probability is exactly zero; handlers combine with ``&``.
+    infer : dict
+        Options for inference algorithms, such as ``{"is_auxiliary": True}``.
+    plates : tuple
+        The plates around the site, outermost first.
+    log_density : Variable, optional
+        The log-density of the value where it does not follow from ``dist``: a draw that was
+        made in another space carries its own.
+    constraint, init
+        Of a ``param``: its constraint and its starting value (or a callable that makes one).
+    unconstrained : SharedVariable, optional
+        Of a ``param``: the variable an optimizer moves.
+    stop : bool
+        Set by a handler to hide the site from the handlers outside it.
+    """
+
+    type: SiteType
+    name: str
+    dist: Variable | None = None
+    value: Any = None
+    observed: bool = False
+    dims: tuple[str | None, ...] | None = None
+    transform: Any = None
+    initval: Any = None
+    scale: Any = 1.0
+    mask: Any = None
+    infer: dict[str, Any] = field(default_factory=dict)
+    plates: tuple[Any, ...] = ()
+    log_density: Variable | None = None
+    constraint: Any = None
+    init: Any = None
+    unconstrained: Any = None
+    stop: bool = False
+    # What happens when no handler gave a value; set by whoever emits the site.
+    default: Callable[[Site], None] | None = field(default=None, repr=False)
+    # Of a param: makes its starting value anew, in unconstrained space.
+    make_start: Callable[[], Any] | None = field(default=None, repr=False)
+    # Puts values in the place of variables that a transform captured when a model was built.
+    resolve: Callable[[Variable], Variable] = field(default=lambda variable: variable, repr=False)
+
+    @property
+    def is_latent(self) -> bool:
+        """Whether this is a ``sample`` site that is not observed."""
+        return self.type == "sample" and not self.observed
+
+    @property
+    def log_prob(self) -> Variable:
+        """Elementwise log-probability of the value, scaled and masked, as an expression.
+
+        Zero for sites that are neither ``sample`` nor ``factor``.
+        """
+        cached = getattr(self, "_log_prob", None)
+        if cached is None or cached[0] is not self.value:
+            value = scaled_and_masked(self.unscaled_log_prob, self.scale, self.mask)
+            cached = self._log_prob = (self.value, value)
+        return cached[1]
+
+    @property
+    def unscaled_log_prob(self) -> Variable:
+        """Elementwise log-probability before ``scale`` and ``mask``."""
+        return site_log_prob(self)
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """Static shape of the value; ``None`` where it is only known at run time."""
+        return tuple(self.value.type.shape) if self.value is not None else ()
+
+    def copy(self, **changes) -> Site:
+        """Return a copy with some attributes changed."""
+        return replace(self, infer=dict(self.infer), **changes)

@@ -1,0 +1,187 @@
+"""Built models as programs: a model's variables are visited and offered to the handlers.
+
+A function program emits its sites while it runs. A built :class:`pymc.Model` has already run,
+so its variables are visited in the order they were created; each is rebuilt on the values that
+the sites before it took, offered to the same handler stack, and what the handlers made of it
+stands in the graphs of all that follow. The model itself is never changed.
+"""
+
+from __future__ import annotations
+
+import pymc as pm
+import pytensor.tensor as pt
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Variable
+from pytensor.graph.traversal import ancestors
+
+from pymc_svi.handlers.imputation import is_partly_observed, no_density_of_its_own, observed_part
+from pymc_svi.handlers.site import Site
+from pymc_svi.handlers.stack import apply_stack
+from pymc_svi.handlers.values import as_site_value
+
+__all__ = ["PARAM_TAG", "constant_dim_lengths", "scratch_model", "walk_model"]
+
+# A param created while a model is built leaves its site on the tag of its variable.
+PARAM_TAG = "pymc_svi_param"
+
+
+def constant_dim_lengths(model: pm.Model) -> dict[str, Variable]:
+    """Return the length of each dim, as a constant where it is known now.
+
+    Static shapes make smaller graphs and better errors. A length that follows from other
+    variables stays an expression.
+    """
+    lengths = {}
+    for name, length in model.dim_lengths.items():
+        if isinstance(length, SharedVariable):
+            length = pt.constant(int(length.get_value()), dtype="int64")
+        lengths[name] = length
+    return lengths
+
+
+def scratch_model(*like: pm.Model | None, coords=None) -> pm.Model:
+    """Return an empty model with the coords of others, which it does not register itself with.
+
+    Parameters
+    ----------
+    *like : pymc.Model or None
+        Models whose coords it gets; earlier ones win.
+    coords : dict, optional
+        Coords that win over those of the models.
+    """
+    scratch = pm.Model(model=None)
+    for name, values in (coords or {}).items():
+        length = pt.constant(len(values), dtype="int64")
+        scratch.add_coord(name, values, length=length)
+    for model in like:
+        if model is None:
+            continue
+        for name, length in constant_dim_lengths(model).items():
+            if name not in scratch.coords:
+                scratch.add_coord(name, model.coords[name], length=length)
+    return scratch
+
+
+def walk_model(model: pm.Model) -> None:
+    """Offer each variable of a built model to the active handlers."""
+    with scratch_model(model):  # where a handler's own sites are registered
+        _Walk(model).run()
+
+
+class _Walk:
+    def __init__(self, model: pm.Model):
+        self.model = model
+        lengths = constant_dim_lengths(model)
+        # variable of the model -> what stands in its place
+        self.memo: dict[Variable, Variable] = {
+            model.dim_lengths[name]: length for name, length in lengths.items()
+        }
+        self.waiting: dict[Variable, str] = {var: var.name for var in self._sites_in_order()}
+        self.observed = set(model.observed_RVs)
+        self.kinds = {
+            **dict.fromkeys(model.basic_RVs, "sample"),
+            **dict.fromkeys(model.deterministics, "deterministic"),
+            **dict.fromkeys(model.potentials, "factor"),
+            **dict.fromkeys(model.data_vars, "data"),
+        }
+
+    def _sites_in_order(self) -> list[Variable]:
+        named = list(self.model.named_vars.values())
+        params = [
+            var
+            for var in ancestors([*named, *self.model.rvs_to_values.values()])
+            if hasattr(var.tag, PARAM_TAG)
+        ]
+        # A param comes before everything that can depend on it; among params, by creation.
+        return sorted(params, key=lambda var: getattr(var.tag, PARAM_TAG).order) + named
+
+    def run(self) -> None:
+        for variable in list(self.waiting):
+            if variable in self.waiting:
+                self.visit(variable)
+
+    def visit(self, variable: Variable) -> None:
+        del self.waiting[variable]
+        if hasattr(variable.tag, PARAM_TAG):
+            site = apply_stack(getattr(variable.tag, PARAM_TAG).site())
+            self.memo[variable] = site.value
+            return
+        kind = self.kinds.get(variable)
+        if kind is None:
+            return
+        site = self._sample(variable) if kind == "sample" else self._other(kind, variable)
+        apply_stack(site)
+        if site.value is not variable:
+            site.value = as_site_value(site.value, variable, site.name, site.dims)
+        self.memo[variable] = site.value
+
+    def _sample(self, rv: Variable) -> Site:
+        model = self.model
+        observed = rv in self.observed
+        dist = self.rebuild(rv)
+        value = self.rebuild(model.rvs_to_values[rv]) if observed else None
+
+        def default(site: Site) -> None:
+            if site.value is None:
+                site.value = site.dist
+
+        if observed and is_partly_observed(rv):
+            joined = self.rebuild_joined(rv)
+            site = observed_part(dist, value, joined)
+            site.default = default
+            return site
+        site = Site(
+            "sample",
+            rv.name,
+            dist=dist,
+            value=value,
+            observed=observed,
+            dims=model.named_vars_to_dims.get(rv.name),
+            transform=None if observed else model.rvs_to_transforms[rv],
+            initval=None if observed else model.rvs_to_initial_values.get(rv),
+            default=default,
+            resolve=self.rebuild,
+        )
+        if is_partly_observed(rv):
+            site.log_density = no_density_of_its_own()
+        return site
+
+    def rebuild_joined(self, observed_rv: Variable) -> Variable:
+        name = observed_rv.name.removesuffix("_observed")
+        self.memo[observed_rv] = self.model.rvs_to_values[observed_rv]
+        return self.rebuild(self.model[name].owner.inputs[0])
+
+    def _other(self, kind, variable: Variable) -> Site:
+        value = variable if kind == "data" else self.rebuild(variable)
+        dims = self.model.named_vars_to_dims.get(variable.name)
+        return Site(kind, variable.name, value=value, dims=dims)
+
+    def rebuild(self, target: Variable) -> Variable:
+        """Return a variable's graph on the values of the sites it depends on.
+
+        Each node of the model is visited once in the whole walk, so that walking is linear in
+        the size of the model; without recursion, so that it is not limited in depth.
+        """
+        memo = self.memo
+        pending = [] if target in memo else [target]
+        while pending:
+            variable = pending[-1]
+            node = variable.owner
+            if variable in memo:
+                pending.pop()
+            elif variable in self.waiting:
+                self.visit(variable)  # created later than the target, which depends on it
+            elif node is None:
+                memo[variable] = variable
+            elif missing := [inp for inp in node.inputs if inp not in memo]:
+                pending.extend(missing)
+            else:
+                inputs = [memo[inp] for inp in node.inputs]
+                outputs = node.outputs
+                if any(new is not old for new, old in zip(inputs, node.inputs, strict=True)):
+                    outputs = node.clone_with_new_inputs(inputs, strict=False).outputs
+                for old, new in zip(node.outputs, outputs, strict=True):
+                    if old not in self.waiting:
+                        new.name = old.name
+                        memo.setdefault(old, new)
+        return memo[target]

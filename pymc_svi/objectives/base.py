@@ -1,0 +1,74 @@
+"""What an objective is: a loss built from a model and a guide."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+from pytensor.graph.basic import Variable
+
+from pymc_svi.errors import sentence
+from pymc_svi.handlers.core import Program
+
+__all__ = ["ELBO", "Loss"]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss as expressions.
+
+    Attributes
+    ----------
+    value : scalar TensorVariable
+        The loss that is reported.
+    surrogate : scalar TensorVariable
+        What is differentiated; the value itself unless the objective needs another expression
+        with the right gradient.
+    terms : dict of str to scalar TensorVariable
+        The log-probability of each site, ``"model: x"`` or ``"guide: x"``, to find the one that
+        is not finite when a fit breaks.
+    """
+
+    value: Variable
+    surrogate: Variable
+    terms: dict[str, Variable] = field(default_factory=dict)
+
+
+class ELBO(ABC):
+    """Base class of objectives.
+
+    A subclass implements :meth:`loss`, which runs model and guide under handlers and returns
+    expressions; nothing is evaluated there.
+
+    Parameters
+    ----------
+    num_particles : int, default 1
+        How many draws the loss is averaged over.
+    vectorize_particles : bool, default True
+        Evaluate the draws as one batch, or one after the other with less memory.
+    """
+
+    def __init__(self, num_particles: int = 1, vectorize_particles: bool = True):
+        if not isinstance(num_particles, int) or isinstance(num_particles, bool):
+            raise TypeError(
+                sentence(
+                    f"{type(self).__name__}: num_particles is a whole number",
+                    found=f"{num_particles!r}",
+                )
+            )
+        if num_particles < 1:
+            raise ValueError(
+                sentence(
+                    f"{type(self).__name__}: num_particles must be at least 1",
+                    found=str(num_particles),
+                )
+            )
+        self.num_particles = num_particles
+        self.vectorize_particles = bool(vectorize_particles)
+
+    @abstractmethod
+    def loss(self, model: Program, guide: Program, *args, **kwargs) -> Loss:
+        """Build the loss of a model and a guide, both called with the given arguments."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(num_particles={self.num_particles})"

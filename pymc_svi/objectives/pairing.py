@@ -1,0 +1,172 @@
+"""A guide meets its model: run both, and check that they fit together.
+
+All checks happen here, while the graph is built, so that they cost nothing per step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from pytensor.graph.basic import Variable
+
+from pymc_svi.errors import PairingError, did_you_mean, quoted, sentence
+from pymc_svi.gradients.draws import pathwise
+from pymc_svi.handlers import Site, Trace, replay, trace
+from pymc_svi.handlers.core import Program
+from pymc_svi.handlers.log_prob import as_plain_tensor
+from pymc_svi.handlers.values import describe_shape
+from pymc_svi.objectives.support import support_mismatch
+
+__all__ = ["paired_traces"]
+
+
+def paired_traces(model: Program, guide: Program, *args, **kwargs) -> tuple[Trace, Trace]:
+    """Trace the guide on differentiable draws and the model on the guide's values.
+
+    Returns
+    -------
+    model_trace, guide_trace : Trace
+
+    Raises
+    ------
+    PairingError
+        If the two do not fit together; the message names the site and both sides.
+    """
+    guide_trace = trace(pathwise(guide)).get_trace(*args, **kwargs)
+    model_trace = trace(meet(model, trace=guide_trace)).get_trace(*args, **kwargs)
+    _check_same_latents(model_trace, guide_trace)
+    return model_trace, guide_trace
+
+
+class meet(replay):
+    """Replay a model on a guide's trace, checking each site against the guide's."""
+
+    def process_message(self, site: Site) -> None:
+        """Check the two sides of a shared site, then take the guide's value."""
+        if site.is_latent and site.value is None and site.name in self.trace:
+            check_site_pair(site, self.trace[site.name])
+        super().process_message(site)
+
+
+def check_site_pair(model_site: Site, guide_site: Site) -> None:
+    """Check that a guide's site can stand for the model's site of the same name."""
+    name = model_site.name
+    if guide_site.type != "sample":
+        raise PairingError(
+            sentence(
+                f"Site {name!r} is sampled in the model but is a {guide_site.type} in the guide",
+                fix="Sample it in the guide, or rename one of them",
+            )
+        )
+    _check_dtype(name, model_site, guide_site)
+    _check_shape(name, model_site, guide_site)
+    if guide_site.log_density is None:  # else the draw was made in the model's own support
+        mismatch = support_mismatch(model_site, guide_site.dist)
+        if mismatch:
+            raise PairingError(
+                sentence(
+                    f"Site {name!r} has a smaller support in the model than in the guide",
+                    found=mismatch,
+                    fix="Give the guide a distribution on the model's support",
+                )
+            )
+
+
+def _check_dtype(name: str, model_site: Site, guide_site: Site) -> None:
+    model_dtype, guide_dtype = (
+        as_plain_tensor(v).type.dtype for v in (model_site.dist, guide_site.value)
+    )
+    if model_dtype.startswith("float") != guide_dtype.startswith("float"):
+        kinds = {True: "continuous", False: "discrete"}
+        raise PairingError(
+            sentence(
+                f"Site {name!r} is {kinds[model_dtype.startswith('float')]} in the model and "
+                f"{kinds[guide_dtype.startswith('float')]} in the guide",
+                found=f"dtype {model_dtype} in the model, {guide_dtype} in the guide",
+                fix="Use distributions of the same kind on both sides",
+            )
+        )
+
+
+def _check_shape(name: str, model_site: Site, guide_site: Site) -> None:
+    model_dims, guide_dims = model_site.dims, guide_site.dims
+    model_shape = known_shape(model_site.dist)
+    guide_shape = known_shape(guide_site.value)
+    sides = (
+        f"{describe_shape(model_shape, model_dims)} in the model, "
+        f"{describe_shape(guide_shape, guide_dims)} in the guide"
+    )
+    if model_shape != guide_shape:
+        what = f"Site {name!r} has different shapes in model and guide"
+        if len(model_shape) == len(guide_shape):
+            dims = model_dims or guide_dims or (None,) * len(model_shape)
+            for dim, n_model, n_guide in zip(dims, model_shape, guide_shape, strict=True):
+                if dim is not None and n_model != n_guide:
+                    what = (
+                        f"Site {name!r}: dim {dim!r} has {n_model} in the model, "
+                        f"{n_guide} in the guide"
+                    )
+                    break
+        raise PairingError(
+            sentence(what, found=sides, fix="Give the guide's site the shape of the model's")
+        )
+    if model_dims and guide_dims and tuple(model_dims) != tuple(guide_dims):
+        raise PairingError(
+            sentence(
+                f"Site {name!r} has different dims in model and guide",
+                found=sides,
+                fix="Use the same dims in the same order, or leave them out of the guide",
+            )
+        )
+
+
+def known_shape(variable: Variable) -> tuple[int, ...]:
+    """Return a variable's shape, evaluating the sizes that are not known statically."""
+    variable = as_plain_tensor(variable)
+    static = variable.type.shape
+    if None not in static:
+        return tuple(static)
+    return tuple(int(n) for n in np.atleast_1d(variable.shape.eval(mode="FAST_COMPILE")))
+
+
+def _check_same_latents(model_trace: Trace, guide_trace: Trace) -> None:
+    model_latents: Mapping[str, Site] = model_trace.latent
+    guide_latents = guide_trace.latent
+    missing = [name for name in model_latents if name not in guide_trace]
+    extra = [
+        name
+        for name, site in guide_latents.items()
+        if name not in model_latents and not site.infer.get("is_auxiliary")
+    ]
+    if missing:
+        hint = did_you_mean(missing[0], extra)
+        raise PairingError(
+            sentence(
+                f"The model has latent sites that the guide does not sample: {quoted(missing)}",
+                found=f"the guide samples {quoted(guide_latents)}",
+                fix=f"Sample {quoted(missing)} in the guide, or condition the model on "
+                f"{'it' if len(missing) == 1 else 'them'}",
+            )
+            + hint
+        )
+    if extra:
+        name = extra[0]
+        if name in model_trace:
+            site = model_trace[name]
+            role = "observed" if site.type == "sample" else f"a {site.type}"
+            raise PairingError(
+                sentence(
+                    f"Site {name!r} is sampled in the guide but is {role} in the model",
+                    fix="Remove it from the guide, or do not observe it in the model",
+                )
+            )
+        raise PairingError(
+            sentence(
+                f"The guide samples sites that the model does not have: {quoted(extra)}",
+                found=f"the model's latent sites are {quoted(model_latents)}",
+                fix="Rename them, or mark sites that only the guide needs with "
+                'sample(name, dist, infer={"is_auxiliary": True})',
+            )
+            + did_you_mean(name, model_latents)
+        )

@@ -1,0 +1,127 @@
+"""Supports of distributions, compared between a model's site and a guide's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from pymc.distributions import transforms
+from pymc.distributions.transforms import _default_transform  # no public name for the table
+from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.traversal import ancestors
+from pytensor.tensor.random.op import RNGConsumerOp
+from pytensor.xtensor.type import XTensorType
+
+from pymc_svi.handlers import Site
+
+__all__ = ["Support", "support_mismatch", "support_of"]
+
+
+@dataclass(frozen=True)
+class Support:
+    """The support of a continuous distribution, as far as it is known.
+
+    Attributes
+    ----------
+    kind : str
+        "interval" with bounds, or the name of a set of vectors or matrices such as "simplex".
+    lower, upper : float or None
+        Smallest lower and largest upper bound of an interval; None where they depend on other
+        variables.
+    """
+
+    kind: str
+    lower: float | None = -np.inf
+    upper: float | None = np.inf
+
+    def __str__(self) -> str:
+        if self.kind != "interval":
+            return f"the {self.kind}"
+        if self.lower == -np.inf and self.upper == np.inf:
+            return "the real line"
+        lower, upper = ("?" if b is None else f"{b:g}" for b in (self.lower, self.upper))
+        return f"({lower}, {upper})"
+
+
+def support_of(rv: Variable) -> Support | None:
+    """Return the support of a continuous random variable, from its default transform.
+
+    None where it is not known, as for discrete variables.
+    """
+    if rv.owner is None or isinstance(rv.type, XTensorType):
+        return None
+    if not rv.type.dtype.startswith("float"):
+        return None
+    transform = _default_transform(rv.owner.op, rv)
+    if transform is None:
+        # Symbolic variables without a transform of their own may be anything.
+        known = type(rv.owner.op).__name__ in _REAL_LINE
+        return Support("interval") if known else None
+    if isinstance(transform, transforms.LogTransform | transforms.LogExpM1):
+        return Support("interval", 0.0)
+    if isinstance(transform, transforms.LogOddsTransform):
+        return Support("interval", 0.0, 1.0)
+    if isinstance(transform, transforms.CircularTransform):
+        return Support("interval", -np.pi, np.pi)
+    if isinstance(transform, transforms.Interval):
+        lower, upper = transform.args_fn(*rv.owner.inputs)
+        return Support(
+            "interval",
+            -np.inf if lower is None else _constant(lower, np.min),
+            np.inf if upper is None else _constant(upper, np.max),
+        )
+    if isinstance(transform, transforms.SimplexTransform):
+        return Support("simplex")
+    if isinstance(transform, transforms.ZeroSumTransform):
+        return Support("zero-sum space")
+    return None
+
+
+_REAL_LINE = {
+    "NormalRV",
+    "MvNormalRV",
+    "LaplaceRV",
+    "LogisticRV",
+    "GumbelRV",
+    "CauchyRV",
+    "StudentTRV",
+    "MvStudentTRV",
+    "SkewNormalRV",
+    "ExGaussianRV",
+    "MoyalRV",
+    "AsymmetricLaplaceRV",
+    "FlatRV",
+}
+
+
+def _constant(bound: Variable, extreme) -> float | None:
+    """Return a bound's extreme value if it depends on nothing that is drawn or learned."""
+    if not isinstance(bound, Variable):
+        return float(extreme(bound))
+    if isinstance(bound, Constant):
+        return float(extreme(bound.data))
+    for variable in ancestors([bound]):
+        node = variable.owner
+        if node is None and not isinstance(variable, Constant):
+            return None
+        if node is not None and isinstance(node.op, RNGConsumerOp):
+            return None
+    return float(extreme(bound.eval(mode="FAST_COMPILE")))
+
+
+def support_mismatch(model_site: Site, guide_rv: Variable) -> str | None:
+    """Describe how the guide's support leaves the model's; None if it does not, or is unknown."""
+    model, guide = support_of(model_site.dist), support_of(guide_rv)
+    if model is None or guide is None:
+        return None
+    if model.kind == guide.kind == "interval":
+        below = None not in (model.lower, guide.lower) and guide.lower < model.lower
+        above = None not in (model.upper, guide.upper) and guide.upper > model.upper
+        # A bound that is only known at run time is still a bound.
+        below |= model.lower is None and guide.lower == -np.inf
+        above |= model.upper is None and guide.upper == np.inf
+        if not (below or above):
+            return None
+    elif model.kind == guide.kind or (model.kind == "interval" and str(model) == "the real line"):
+        return None
+    return f"{model} in the model, {guide} in the guide"

@@ -1,0 +1,5 @@
+"""Results of a fit."""
+
+from pymc_svi.results.run_result import SVIRunResult
+
+__all__ = ["SVIRunResult"]

@@ -1,0 +1,148 @@
+"""What a fit gives: the params, the losses, and draws from the posterior in ArviZ's form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from pymc_svi.engine import Arguments, SVIState
+from pymc_svi.handlers import Trace
+from pymc_svi.results.sampling import GuidedRun, draw_function, guided_run, prediction_names
+from pymc_svi.results.tree import as_tree, check_draws, given_data, site_dataset
+
+if TYPE_CHECKING:
+    from pymc_svi.svi import SVI  # only for its name in signatures: svi imports this module
+
+__all__ = ["SVIRunResult"]
+
+
+class SVIRunResult:
+    """The result of :meth:`SVI.run`.
+
+    Attributes
+    ----------
+    params : dict of str to numpy.ndarray
+        The params at the end of the fit, in constrained space.
+    state : SVIState
+        The state at the end, to resume from.
+    losses : numpy.ndarray
+        The loss of each step, shape (num_steps,).
+    """
+
+    def __init__(
+        self,
+        params: dict[str, np.ndarray],
+        state: SVIState,
+        losses: np.ndarray,
+        *,
+        svi: SVI,
+        arguments: Arguments,
+        param_sites: Trace,
+    ):
+        self.params = params
+        self.state = state
+        self.losses = losses
+        self._svi = svi
+        self._arguments = arguments
+        self._params = param_sites
+
+    def __iter__(self):
+        """Unpack as ``params, state, losses``, as NumPyro's result does."""
+        return iter((self.params, self.state, self.losses))
+
+    def __repr__(self) -> str:
+        final = np.nanmean(self.losses[-100:])
+        return (
+            f"SVIRunResult(params={list(self.params)}, steps={len(self.losses)}, loss={final:.4g})"
+        )
+
+    def sample_posterior(self, draws: int = 1_000, *, random_seed: Any = None) -> xr.DataTree:
+        """Draw from the fitted guide.
+
+        Each draw is made in one run of guide and model, so that bounds and transforms that
+        depend on other sites see the values of the same draw, and deterministics are computed
+        from it.
+
+        Parameters
+        ----------
+        draws : int, default 1_000
+            Number of draws.
+        random_seed : int, optional
+            Seed.
+
+        Returns
+        -------
+        xarray.DataTree
+            ``posterior`` with dims (chain, draw, ...), one chain; ``fit``, the constrained
+            params; ``fit_stats``, the losses by step; ``observed_data`` and ``constant_data``.
+        """
+        check_draws(draws)
+        run = self._guided_run(self._arguments)
+        traced = run.trace
+        names = [*run.guided, *(site.name for site in traced.sites("deterministic"))]
+        values = draw_function({name: traced[name].value for name in names})(draws, random_seed)
+        params = {name: value for name, value in self.params.items() if name in self._params}
+        return as_tree(
+            {
+                "posterior": site_dataset(values, traced, ("chain", "draw")),
+                "fit": site_dataset(params, self._params),
+                "fit_stats": xr.Dataset({"loss": ("step", self.losses)}),
+                **given_data(traced),
+            }
+        )
+
+    def sample_posterior_predictive(
+        self,
+        *args,
+        draws: int = 1_000,
+        random_seed: Any = None,
+        return_sites: Sequence[str] | None = None,
+        predictions: bool = False,
+        **kwargs,
+    ) -> xr.DataTree:
+        """Draw data from the model, its latent sites drawn from the fitted guide.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Arguments of the model: other ones than in the fit predict for new data, and data
+            left out (``y=None``) are drawn. Without any, those of the fit. A built model uses
+            its present data; change them with ``pm.set_data``.
+        draws : int, default 1_000
+            Number of draws.
+        random_seed : int, optional
+            Seed.
+        return_sites : list of str, optional
+            Names to return, of any site; by default all that the guide does not draw.
+        predictions : bool, default False
+            Name the group ``predictions`` instead of ``posterior_predictive``.
+
+        Returns
+        -------
+        xarray.DataTree
+            ``posterior`` and ``posterior_predictive`` with dims (chain, draw, ...).
+        """
+        check_draws(draws)
+        arguments = Arguments(args, kwargs) if args or kwargs else self._arguments
+        run = self._guided_run(arguments, predictive=True)
+        names = prediction_names(run, return_sites)
+        draw = draw_function({name: run.trace[name].value for name in (*run.guided, *names)})
+        values = draw(draws, random_seed)
+        group = "predictions" if predictions else "posterior_predictive"
+        return as_tree(
+            {
+                which: site_dataset({n: values[n] for n in sites}, run.trace, ("chain", "draw"))
+                for which, sites in (("posterior", run.guided), (group, names))
+            }
+        )
+
+    def _guided_run(self, arguments: Arguments, predictive: bool = False) -> GuidedRun:
+        args, kwargs = arguments.split(arguments.variables())
+        svi = self._svi
+        with svi.context():
+            return guided_run(
+                svi.model, svi.guide, self.params, args, kwargs, predictive=predictive
+            )

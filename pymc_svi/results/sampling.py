@@ -1,0 +1,159 @@
+"""Draws from programs, many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+from pytensor.graph.basic import Variable
+
+from pymc_svi.engine.graph import own_generators
+from pymc_svi.engine.seeds import seed_sequence, spawn_generators
+from pymc_svi.engine.training import training_mode
+from pymc_svi.errors import SiteError, did_you_mean, quoted, sentence
+from pymc_svi.gradients.particles import vectorize_draws
+from pymc_svi.handlers import Handler, Site, Trace, replay, trace, uncondition
+from pymc_svi.handlers.core import Program
+from pymc_svi.handlers.log_prob import as_plain_tensor
+
+__all__ = ["FixedParams", "GuidedRun", "draw_function", "guided_run"]
+
+# Draws are evaluated in batches of at most this many numbers for the largest output.
+_BATCH_ELEMENTS = 20_000_000
+
+
+class FixedParams(Handler):
+    """Give params their fitted values.
+
+    Parameters
+    ----------
+    values : dict of str to numpy.ndarray
+        Constrained values by name.
+    """
+
+    def __init__(self, values: Mapping[str, Any]):
+        super().__init__()
+        self.values = values
+
+    def process_message(self, site: Site) -> None:
+        """Set the value of a param."""
+        if site.type == "param" and site.value is None and site.name in self.values:
+            value = np.asarray(self.values[site.name], dtype=pytensor.config.floatX)
+            site.value = pytensor.shared(value, name=site.name, shape=value.shape)
+
+
+@dataclass(frozen=True)
+class GuidedRun:
+    """One run of a model on draws of its guide.
+
+    Attributes
+    ----------
+    trace : Trace
+        The model's.
+    guided : tuple of str
+        The latent sites that the guide draws.
+    """
+
+    trace: Trace
+    guided: tuple[str, ...]
+
+
+def guided_run(
+    model: Program,
+    guide: Program,
+    params: Mapping[str, Any],
+    args: tuple,
+    kwargs: Mapping[str, Any],
+    *,
+    predictive: bool = False,
+) -> GuidedRun:
+    """Run a model on draws of its guide at fitted params.
+
+    Parameters
+    ----------
+    model, guide : callable or pymc.Model
+        The programs, both called with ``args`` and ``kwargs``.
+    params : dict of str to array_like
+        Constrained values of the params.
+    predictive : bool, default False
+        Draw the observed sites too, instead of giving them their data.
+    """
+    with FixedParams(params):
+        guide_trace = trace(guide).get_trace(*args, **kwargs)
+        program = uncondition(model) if predictive else model
+        model_trace = trace(replay(program, trace=guide_trace)).get_trace(*args, **kwargs)
+    guided = tuple(name for name in guide_trace.latent if name in model_trace)
+    return GuidedRun(model_trace, guided)
+
+
+def prediction_names(run: GuidedRun, return_sites: Sequence[str] | None) -> list[str]:
+    """Return the names of the sites to predict: by default all that the guide does not draw."""
+    sites = run.trace.sites("sample", "deterministic")
+    if return_sites is None:
+        return [site.name for site in sites if site.name not in run.guided]
+    known = [site.name for site in sites]
+    for name in return_sites:
+        if name not in known:
+            raise SiteError(
+                sentence(f"return_sites: the model has no site {name!r}", found=quoted(known))
+                + did_you_mean(name, known)
+            )
+    return list(return_sites)
+
+
+def draw_function(
+    outputs: Mapping[str, Variable], batched: Mapping[str, Variable] | None = None
+) -> Callable[..., dict[str, np.ndarray]]:
+    """Compile a function that draws expressions jointly.
+
+    Parameters
+    ----------
+    outputs : dict of str to Variable
+        Expressions; together they are one draw.
+    batched : dict of str to Variable, optional
+        Placeholders that get one given value for each draw.
+
+    Returns
+    -------
+    callable
+        ``draw(n, random_seed, values=None) -> dict`` of arrays of shape ``(n, *shape)``.
+    """
+    placeholders = dict(batched or {})
+    stacked = {
+        name: pt.tensor(name, dtype=var.type.dtype, shape=(None, *var.type.shape))
+        for name, var in placeholders.items()
+    }
+    n_draws = pt.lscalar("n_draws")
+    plain = [as_plain_tensor(variable) for variable in outputs.values()]
+    vectorized = vectorize_draws(
+        plain, n_draws, {placeholders[name]: stacked[name] for name in placeholders}
+    )
+    vectorized, generators = own_generators(vectorized)
+    # Compiling for speed would take longer than the few vectorised evaluations that follow.
+    function = pytensor.function(
+        [n_draws, *stacked.values()],
+        vectorized,
+        mode=training_mode("FAST_COMPILE"),
+        on_unused_input="ignore",
+    )
+
+    def draw(n: int, random_seed: Any, values: Mapping[str, np.ndarray] | None = None):
+        seed = seed_sequence(random_seed)
+        sizes = [np.prod([s or 1 for s in var.type.shape], dtype=float) for var in plain]
+        batch = int(max(1, min(n, _BATCH_ELEMENTS // max([1.0, *sizes]))))
+        parts = []
+        for start in range(0, n, batch):
+            size = min(batch, n - start)
+            for variable, generator in zip(
+                generators, spawn_generators(seed, len(generators)), strict=True
+            ):
+                variable.set_value(generator)
+            given = [np.asarray(values[name])[start : start + size] for name in stacked]
+            parts.append(function(size, *given))
+        return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(outputs)}
+
+    return draw

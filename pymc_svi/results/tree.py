@@ -1,0 +1,88 @@
+"""Draws as an ArviZ ``DataTree``, with the dims and coords of the program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+from arviz_base import dict_to_dataset
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Constant, Variable
+
+from pymc_svi.errors import sentence
+from pymc_svi.handlers import Trace
+from pymc_svi.handlers.log_prob import as_plain_tensor
+
+__all__ = ["as_tree", "check_draws", "given_data", "site_dataset"]
+
+
+def check_draws(draws: int) -> None:
+    """Check a number of draws."""
+    if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 1:
+        raise ValueError(sentence("draws must be a whole number of at least 1", found=repr(draws)))
+
+
+def site_dataset(
+    values: Mapping[str, np.ndarray],
+    traced: Trace,
+    sample_dims: Sequence[str] = (),
+) -> xr.Dataset:
+    """Return values of sites as a dataset.
+
+    Parameters
+    ----------
+    values : dict of str to numpy.ndarray
+        Values by site name, with the draws as leading axis if there are sample dims.
+    traced : Trace
+        The sites, for dims, and the model they ran in, for coords.
+    sample_dims : sequence of str
+        ("chain", "draw") for draws, one chain; empty for single values.
+    """
+    dims = {
+        name: [dim or f"{name}_dim_{i}" for i, dim in enumerate(traced[name].dims)]
+        for name in values
+        if traced[name].dims
+    }
+    known = traced.model.coords if traced.model is not None else {}
+    coords = {
+        dim: np.asarray(known[dim])
+        for names in dims.values()
+        for dim in names
+        if known.get(dim) is not None
+    }
+    if sample_dims:
+        values = {name: value[None] for name, value in values.items()}  # one chain
+    return dict_to_dataset(
+        dict(values),
+        coords=coords,
+        dims=dims,
+        sample_dims=list(sample_dims),
+    )
+
+
+def as_tree(groups: Mapping[str, xr.Dataset]) -> xr.DataTree:
+    """Return datasets as the groups of a tree, leaving out empty ones."""
+    return xr.DataTree.from_dict(
+        {f"/{name}": group for name, group in groups.items() if group.data_vars}
+    )
+
+
+def given_data(traced: Trace) -> dict[str, xr.Dataset]:
+    """Return the groups ``observed_data`` and ``constant_data`` of a trace."""
+    observed = {name: _numbers(site.value) for name, site in traced.observed.items()}
+    constant = {site.name: _numbers(site.value) for site in traced.sites("data")}
+    return {
+        "observed_data": site_dataset(observed, traced),
+        "constant_data": site_dataset(constant, traced),
+    }
+
+
+def _numbers(value: Variable) -> np.ndarray:
+    """Return the numbers of a variable that depends on nothing random."""
+    value = as_plain_tensor(value)
+    if isinstance(value, Constant):
+        return np.asarray(value.data)
+    if isinstance(value, SharedVariable):
+        return np.asarray(value.get_value())
+    return np.asarray(value.eval(mode="FAST_COMPILE"))

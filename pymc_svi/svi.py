@@ -1,0 +1,313 @@
+"""``SVI``: stochastic variational inference of a model and a guide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pymc as pm
+from pymc.pytensorf import resolve_backend_compile_kwargs
+from pytensor.graph.basic import Constant
+
+from pymc_svi.engine import (
+    Arguments,
+    ParamStore,
+    SVIState,
+    Training,
+    seed_sequence,
+    training_mode,
+)
+from pymc_svi.engine.loop import run_steps
+from pymc_svi.errors import PairingError, StateError, quoted, sentence
+from pymc_svi.handlers.core import Program, built_model
+from pymc_svi.handlers.walk import constant_dim_lengths, scratch_model
+from pymc_svi.objectives import ELBO, Loss, Trace_ELBO
+from pymc_svi.optim import as_rule
+from pymc_svi.results import SVIRunResult
+
+__all__ = ["SVI"]
+
+
+class SVI:
+    """Fit a guide to a model by stochastic variational inference.
+
+    Parameters
+    ----------
+    model : callable or pymc.Model
+        The model: a function that creates PyMC variables, or a built model.
+    guide : callable or pymc.Model
+        The guide: a program with the model's latent sites, whose ``param`` are learned, or an
+        automatic guide such as ``AutoNormal(model)``.
+    optim : rule, default ``optim.Adam(1e-3)``
+        An optimizer of :mod:`pymc_svi.optim`, a rule of ``pytensor_ml.optim``, an updater such
+        as ``pm.adam(learning_rate=0.01)``, or any ``rule(loss_or_grads, params) -> updates``.
+    loss : ELBO, default ``Trace_ELBO()``
+        The objective.
+    coords : dict, optional
+        Coords for the dims that function programs use, as for ``pm.Model``.
+    backend : {"numba", "c", "jax"}, optional
+        What to compile with; PyTensor's default mode (numba) if not given.
+    compile_kwargs : dict, optional
+        ``{"mode": ...}``, a PyTensor mode, instead of ``backend``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pymc as pm
+    >>> from pymc_svi import SVI, constraints, optim, param
+    >>> y = np.array([1.0, 2.0, 3.0])
+    >>> def model(y):
+    ...     mu = pm.Normal("mu", 0.0, 10.0)
+    ...     pm.Normal("y", mu, 1.0, observed=y)
+    >>> def guide(y):
+    ...     loc = param("loc", 0.0)
+    ...     scale = param("scale", 1.0, constraint=constraints.positive)
+    ...     pm.Normal("mu", loc, scale)
+    >>> svi = SVI(model, guide, optim.Adam(0.05))
+    >>> result = svi.run(2_000, y, random_seed=1, progressbar=False)
+    >>> abs(float(result.params["loc"]) - 2.0) < 0.1
+    True
+    """
+
+    def __init__(
+        self,
+        model: Program,
+        guide: Program,
+        optim: Any = None,
+        loss: ELBO | None = None,
+        *,
+        coords: Mapping[str, Any] | None = None,
+        backend: str | None = None,
+        compile_kwargs: dict[str, Any] | None = None,
+    ):
+        for role, program in (("model", model), ("guide", guide)):
+            if not (callable(program) or isinstance(program, pm.Model)) or isinstance(
+                program, type
+            ):
+                raise TypeError(
+                    sentence(
+                        f"SVI: the {role} is not a program",
+                        found=f"{program!r}",
+                        expected="a function that creates PyMC variables, or a pm.Model",
+                        fix="Make an automatic guide from the model, AutoNormal(model)"
+                        if role == "guide"
+                        else "",
+                    )
+                )
+        self.model = model
+        self.guide = guide
+        self.optim = as_rule(optim)
+        self.loss = _as_objective(loss)
+        self.coords = coords
+        options = resolve_backend_compile_kwargs(backend, compile_kwargs)
+        self._mode = options.pop("mode", None)
+        if options:
+            raise TypeError(
+                sentence("SVI: unknown compile_kwargs", found=quoted(options), expected="'mode'")
+            )
+        # One compiled step for each kind of arguments, with the variables that hold its data.
+        self._trainings: dict[Any, tuple[Training, list[Any]]] = {}
+
+    # --- running ------------------------------------------------------------------------------
+
+    def run(
+        self,
+        num_steps: int,
+        *args,
+        random_seed: Any = None,
+        progressbar: bool = True,
+        init_state: SVIState | None = None,
+        init_params: Mapping[str, Any] | None = None,
+        stable_update: bool = False,
+        callbacks: Iterable[Callable[[SVIState, np.ndarray], Any]] = (),
+        **kwargs,
+    ) -> SVIRunResult:
+        """Fit the guide.
+
+        Parameters
+        ----------
+        num_steps : int
+            Number of steps.
+        *args, **kwargs
+            Arguments of model and guide. Arrays are data: calling again with other values of
+            the same shape and dtype does not compile again. Everything else is fixed.
+        random_seed : int, optional
+            Seed of draws and starting values.
+        progressbar : bool, default True
+            Show progress.
+        init_state : SVIState, optional
+            Continue from this state. ``run(n)`` and then ``run(m, init_state=result.state)``
+            gives the numbers of ``run(n + m)``, bit for bit.
+        init_params : dict of str to array_like, optional
+            Starting values of params, in constrained space.
+        stable_update : bool, default False
+            Leave out steps whose loss or gradient is not finite; their losses are NaN. Without
+            it such a step is an error.
+        callbacks : iterable of callable
+            Called between chunks of steps with ``(state, losses)``; raise ``StopIteration`` to
+            end the fit.
+
+        Returns
+        -------
+        SVIRunResult
+            With ``params`` (constrained), ``losses`` of shape (num_steps,) and ``state``.
+
+        Raises
+        ------
+        NonFiniteError
+            When the loss becomes NaN or infinite; names the step and the first bad site.
+        PairingError
+            When model and guide do not fit together.
+        """
+        if isinstance(num_steps, bool) or not isinstance(num_steps, int | np.integer):
+            raise TypeError(
+                sentence(
+                    "run: the first argument is the number of steps",
+                    found=f"{num_steps!r} of type {type(num_steps).__name__}",
+                    fix="Write svi.run(5_000, *args)",
+                )
+            )
+        if num_steps < 1:
+            raise ValueError(sentence("run: num_steps must be at least 1", found=str(num_steps)))
+        if init_state is not None and init_params is not None:
+            raise ValueError(
+                sentence("run takes init_state or init_params, not both", fix="Leave one out")
+            )
+        arguments = Arguments(args, kwargs)
+        training, _ = self._training(arguments)
+        state = init_state
+        if state is None:
+            state = self._start(training, random_seed, init_params)
+        else:
+            training.check(state)
+        state, losses = run_steps(
+            training,
+            state,
+            int(num_steps),
+            stable=stable_update,
+            progressbar=progressbar,
+            callbacks=callbacks,
+        )
+        params = training.params.constrained(state.params)
+        return SVIRunResult(
+            params,
+            state,
+            losses,
+            svi=self,
+            arguments=arguments,
+            param_sites=training.params.as_trace(),
+        )
+
+    def init(
+        self,
+        *args,
+        random_seed: Any = None,
+        init_params: Mapping[str, Any] | None = None,
+        **kwargs,
+    ) -> SVIState:
+        """Return the state before the first step.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Arguments of model and guide.
+        random_seed : int, optional
+            Seed of draws and starting values.
+        init_params : dict of str to array_like, optional
+            Starting values of params, in constrained space.
+        """
+        training, _ = self._training(Arguments(args, kwargs))
+        return self._start(training, random_seed, init_params)
+
+    def update(self, state: SVIState, *args, **kwargs) -> tuple[SVIState, float]:
+        """Take one step from a state; return the new state and the loss.
+
+        For loops of your own; :meth:`run` is many times faster.
+        """
+        training, _ = self._training(Arguments(args, kwargs))
+        chunk = training.chunk()
+        training.load(state)
+        [loss] = chunk(1)
+        return training.save(state.step + 1), float(loss)
+
+    def evaluate(self, state: SVIState, *args, **kwargs) -> float:
+        """Return the loss at a state without a step. The state's random numbers are used."""
+        training, _ = self._training(Arguments(args, kwargs))
+        training.load(state)
+        return float(training.evaluate())
+
+    def get_params(self, state: SVIState) -> dict[str, np.ndarray]:
+        """Return the constrained params of a state."""
+        for training, _ in self._trainings.values():
+            if set(training.variables) == set(state.params):
+                return training.params.constrained(state.params)
+        raise StateError(
+            sentence(
+                "get_params: the state is not of this SVI",
+                found=f"params {quoted(state.params)}",
+                fix="Call init, update or run of the SVI that made the state first",
+            )
+        )
+
+    # --- building -----------------------------------------------------------------------------
+
+    def _start(self, training: Training, random_seed, init_params) -> SVIState:
+        state = training.start(seed_sequence(random_seed))
+        return state if init_params is None else training.with_params(state, init_params)
+
+    def _training(self, arguments: Arguments) -> tuple[Training, list[Any]]:
+        """Return the training for these arguments, with their data loaded."""
+        key = (arguments.key, *map(_dim_lengths, (self.model, self.guide)))
+        if key not in self._trainings:
+            variables = arguments.variables()
+            args, kwargs = arguments.split(variables)
+            loss, store = self.build_loss(*args, **kwargs)
+            training = Training(loss, store, self.optim, training_mode(self._mode))
+            self._trainings[key] = (training, variables)
+        training, variables = self._trainings[key]
+        arguments.load(variables)
+        return training, variables
+
+    def build_loss(self, *args, **kwargs) -> tuple[Loss, ParamStore]:
+        """Build the loss of model and guide as expressions, and collect their params."""
+        with self.context(), ParamStore() as store:
+            loss = self.loss.loss(self.model, self.guide, *args, **kwargs)
+        if not store.sites:
+            raise PairingError(
+                sentence(
+                    "There is nothing to learn: neither guide nor model has a param",
+                    fix="Declare what is learned in the guide, "
+                    "loc = param('loc', 0.0), or use AutoNormal(model)",
+                )
+            )
+        return loss, store
+
+    def context(self) -> pm.Model:
+        """Return an empty model with the coords that the programs may use."""
+        around = pm.Model.get_context(error_if_none=False)
+        built = map(built_model, (self.model, self.guide))
+        return scratch_model(*built, around, coords=self.coords)
+
+    def __repr__(self) -> str:
+        return f"SVI({self.model!r}, {self.guide!r}, {self.optim!r}, {self.loss!r})"
+
+
+def _as_objective(loss: Any) -> ELBO:
+    if loss is None:
+        return Trace_ELBO()
+    if isinstance(loss, ELBO):
+        return loss
+    fix = "Use Trace_ELBO() or another objective of pymc_svi"
+    if isinstance(loss, type) and issubclass(loss, ELBO):
+        fix = f"Make an object of it: {loss.__name__}()"
+    raise TypeError(sentence("SVI: loss is not an objective", found=f"{loss!r}", fix=fix))
+
+
+def _dim_lengths(program: Program) -> Any:
+    """What of a built model is fixed when a step is compiled: the lengths of its dims."""
+    model = built_model(program)
+    if model is None:
+        return None
+    lengths = constant_dim_lengths(model).items()
+    return tuple((dim, int(n.data)) for dim, n in lengths if isinstance(n, Constant))
