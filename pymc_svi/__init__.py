@@ -3,6 +3,7 @@
 from pymc_svi import constraints, guides, handlers, optim
 from pymc_svi.engine import SVIState
 from pymc_svi.objectives import ELBO, Trace_ELBO
+from pymc_svi.predictive import Predictive
 from pymc_svi.primitives import deterministic, factor, param, sample
 from pymc_svi.results import SVIRunResult
 from pymc_svi.svi import SVI
@@ -11,6 +12,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ELBO",
+    "Predictive",
     "SVI",
     "SVIRunResult",
     "SVIState",

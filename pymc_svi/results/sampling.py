@@ -11,6 +11,7 @@ import pytensor
 import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
 
+from pymc_svi.engine.arguments import Arguments
 from pymc_svi.engine.graph import own_generators
 from pymc_svi.engine.seeds import seed_sequence, spawn_generators
 from pymc_svi.engine.training import training_mode
@@ -32,7 +33,7 @@ class FixedParams(Handler):
     Parameters
     ----------
     values : dict of str to numpy.ndarray
-        Constrained values by name.
+        Constrained values by name. If empty, params keep their starting values.
     """
 
     def __init__(self, values: Mapping[str, Any]):
@@ -41,7 +42,16 @@ class FixedParams(Handler):
 
     def process_message(self, site: Site) -> None:
         """Set the value of a param."""
-        if site.type == "param" and site.value is None and site.name in self.values:
+        if site.type == "param" and site.value is None and self.values:
+            if site.name not in self.values:
+                raise SiteError(
+                    sentence(
+                        f"There is no value for param {site.name!r}",
+                        found=f"values of {quoted(self.values)}",
+                        fix="Pass the params of the fit of this guide and model",
+                    )
+                    + did_you_mean(site.name, self.values)
+                )
             value = np.asarray(self.values[site.name], dtype=pytensor.config.floatX)
             site.value = pytensor.shared(value, name=site.name, shape=value.shape)
 
@@ -88,6 +98,12 @@ def guided_run(
         model_trace = trace(replay(program, trace=guide_trace)).get_trace(*args, **kwargs)
     guided = tuple(name for name in guide_trace.latent if name in model_trace)
     return GuidedRun(model_trace, guided)
+
+
+def as_arguments(args: tuple, kwargs: Mapping[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    """Return arguments as programs get them, arrays as variables of known shape."""
+    arguments = Arguments(args, dict(kwargs))
+    return arguments.split(arguments.variables())
 
 
 def prediction_names(run: GuidedRun, return_sites: Sequence[str] | None) -> list[str]:
@@ -152,7 +168,10 @@ def draw_function(
                 generators, spawn_generators(seed, len(generators)), strict=True
             ):
                 variable.set_value(generator)
-            given = [np.asarray(values[name])[start : start + size] for name in stacked]
+            given = [
+                np.asarray(values[name][start : start + size], dtype=var.type.dtype)
+                for name, var in stacked.items()
+            ]
             parts.append(function(size, *given))
         return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(outputs)}
 

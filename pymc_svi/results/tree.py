@@ -27,6 +27,7 @@ def site_dataset(
     values: Mapping[str, np.ndarray],
     traced: Trace,
     sample_dims: Sequence[str] = (),
+    sample_shape: tuple[int, ...] = (1, -1),
 ) -> xr.Dataset:
     """Return values of sites as a dataset.
 
@@ -37,7 +38,9 @@ def site_dataset(
     traced : Trace
         The sites, for dims, and the model they ran in, for coords.
     sample_dims : sequence of str
-        ("chain", "draw") for draws, one chain; empty for single values.
+        ("chain", "draw") for draws; empty for single values.
+    sample_shape : tuple of int, default (1, -1)
+        Numbers of chains and draws; one chain by default.
     """
     dims = {
         name: [dim or f"{name}_dim_{i}" for i, dim in enumerate(traced[name].dims)]
@@ -52,7 +55,7 @@ def site_dataset(
         if known.get(dim) is not None
     }
     if sample_dims:
-        values = {name: value[None] for name, value in values.items()}  # one chain
+        values = {n: v.reshape(*sample_shape, *v.shape[1:]) for n, v in values.items()}
     return dict_to_dataset(
         dict(values),
         coords=coords,

@@ -1,0 +1,242 @@
+"""``Predictive``: draws from a program, given posterior samples, a guide, or nothing."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+import xarray as xr
+from pytensor.graph.basic import Variable
+
+from pymc_svi.errors import SiteError, did_you_mean, quoted, sentence
+from pymc_svi.handlers import Handler, Site, Trace, trace, uncondition
+from pymc_svi.handlers.core import Program, built_model
+from pymc_svi.handlers.log_prob import as_plain_tensor
+from pymc_svi.handlers.values import as_site_value, describe_shape
+from pymc_svi.handlers.walk import scratch_model
+from pymc_svi.results.sampling import (
+    FixedParams,
+    GuidedRun,
+    as_arguments,
+    draw_function,
+    guided_run,
+    prediction_names,
+)
+from pymc_svi.results.tree import as_tree, check_draws, site_dataset
+
+__all__ = ["Predictive"]
+
+
+class Predictive:
+    """Draw from a model: from its prior, given posterior samples, or through a fitted guide.
+
+    Observed sites are drawn, also where the model is given data for them.
+
+    Parameters
+    ----------
+    model : callable or pymc.Model
+        The model.
+    posterior_samples : dict, xarray.Dataset or xarray.DataTree, optional
+        Values of latent sites: arrays of shape ``(draws, *shape)`` by name, or a posterior as
+        ArviZ has it, with dims (chain, draw, ...). Latent sites without values are drawn.
+    guide : callable or pymc.Model, optional
+        A guide to draw the latent sites from, instead of ``posterior_samples``.
+    params : dict of str to array_like, optional
+        Constrained values of the params of guide and model, as in ``result.params``.
+    num_samples : int, optional
+        Number of draws; needed unless there are ``posterior_samples``.
+    return_sites : list of str, optional
+        Names of the sites to return; by default all that are drawn here.
+    coords : dict, optional
+        Coords for the dims that function programs use.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pymc as pm
+    >>> from pymc_svi import Predictive
+    >>> def model(y=None):
+    ...     mu = pm.Normal("mu", 0.0, 1.0)
+    ...     pm.Normal("y", mu, 1.0, shape=3, observed=y)
+    >>> prior = Predictive(model, num_samples=100)(random_seed=1)
+    >>> prior.prior_predictive["y"].shape
+    (1, 100, 3)
+    >>> draws = {"mu": np.zeros(50)}
+    >>> Predictive(model, draws)(random_seed=1).posterior_predictive["y"].shape
+    (1, 50, 3)
+    """
+
+    def __init__(
+        self,
+        model: Program,
+        posterior_samples: Mapping[str, Any] | xr.Dataset | xr.DataTree | None = None,
+        *,
+        guide: Program | None = None,
+        params: Mapping[str, Any] | None = None,
+        num_samples: int | None = None,
+        return_sites: Sequence[str] | None = None,
+        coords: Mapping[str, Any] | None = None,
+    ):
+        if posterior_samples is not None and guide is not None:
+            raise ValueError(
+                sentence(
+                    "Predictive takes posterior_samples or a guide, not both",
+                    fix="Leave one of them out",
+                )
+            )
+        if isinstance(return_sites, str):
+            return_sites = [return_sites]
+        self.model = model
+        self.guide = guide
+        self.params = dict(params or {})
+        self.return_sites = return_sites
+        self.coords = coords
+        self.samples, self.sample_shape = _stacked(posterior_samples)
+        if posterior_samples is None:
+            if num_samples is None:
+                raise ValueError(
+                    sentence("Predictive needs posterior_samples or num_samples, the number of draws")
+                )
+            check_draws(num_samples)
+            self.sample_shape = (1, int(num_samples))
+        elif num_samples is not None and num_samples != np.prod(self.sample_shape):
+            warnings.warn(
+                f"num_samples={num_samples} is not used: the posterior samples have "
+                f"{np.prod(self.sample_shape)} draws.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def __call__(self, *args, random_seed: Any = None, **kwargs) -> xr.DataTree:
+        """Draw.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Arguments of model and guide. Data left out (``y=None``) are drawn.
+        random_seed : int, optional
+            Seed.
+
+        Returns
+        -------
+        xarray.DataTree
+            ``posterior_predictive`` with dims (chain, draw, ...), and with a guide also
+            ``posterior``; from the prior ``prior`` and ``prior_predictive``.
+        """
+        args, kwargs = as_arguments(args, kwargs)
+        around = pm.Model.get_context(error_if_none=False)
+        models = map(built_model, (self.model, self.guide))
+        placeholders: dict[str, Variable] = {}
+        with scratch_model(*models, around, coords=self.coords):
+            if self.guide is not None:
+                run = guided_run(
+                    self.model, self.guide, self.params, args, kwargs, predictive=True
+                )
+            else:
+                run, placeholders = self._run_on_samples(args, kwargs)
+        names = prediction_names(run, self.return_sites)
+        groups = self._groups(run, names)
+        wanted = [name for sites in groups.values() for name in sites]
+        draw = draw_function({name: run.trace[name].value for name in wanted}, placeholders)
+        values = draw(int(np.prod(self.sample_shape)), random_seed, self.samples)
+        return as_tree(
+            {
+                group: site_dataset(
+                    {name: values[name] for name in sites},
+                    run.trace,
+                    ("chain", "draw"),
+                    self.sample_shape,
+                )
+                for group, sites in groups.items()
+            }
+        )
+
+    def _run_on_samples(self, args, kwargs) -> tuple[GuidedRun, dict[str, Variable]]:
+        given = _Placeholders(self.samples)
+        # Outermost: an observed site is drawn before it could be given a sample.
+        with FixedParams(self.params), given:
+            traced = trace(uncondition(self.model)).get_trace(*args, **kwargs)
+        self._check_all_used(traced, given)
+        return GuidedRun(traced, tuple(given.variables)), given.variables
+
+    def _check_all_used(self, traced: Trace, given: _Placeholders) -> None:
+        unknown = [n for n in self.samples if n not in traced]
+        if self.samples and not given.variables:
+            raise SiteError(
+                sentence(
+                    "None of the posterior samples is of a latent site of the model",
+                    found=f"samples of {quoted(self.samples)}",
+                    expected=f"some of {quoted(traced.latent)}",
+                )
+                + (did_you_mean(unknown[0], traced.latent) if unknown else "")
+            )
+
+    def _groups(self, run: GuidedRun, names: list[str]) -> dict[str, list[str]]:
+        if self.guide is not None:
+            return {"posterior": list(run.guided), "posterior_predictive": names}
+        if self.samples:
+            return {"posterior_predictive": names}
+        data = [n for n in names if run.trace[n].infer.get("was_observed")]
+        return {
+            "prior": [name for name in names if name not in data],
+            "prior_predictive": data,
+        }
+
+
+class _Placeholders(Handler):
+    """Give latent sites that have posterior samples a variable to put the draws in."""
+
+    def __init__(self, samples: Mapping[str, np.ndarray]):
+        super().__init__()
+        self.samples = samples
+        self.variables: dict[str, Variable] = {}
+
+    def process_message(self, site: Site) -> None:
+        if site.type != "sample" or site.value is not None or site.name not in self.samples:
+            return
+        plain = as_plain_tensor(site.dist)
+        shape = self.samples[site.name].shape[1:]
+        expected = plain.type.shape
+        if len(shape) != len(expected) or any(
+            n is not None and n != m for n, m in zip(expected, shape, strict=True)
+        ):
+            raise SiteError(
+                sentence(
+                    f"Site {site.name!r}: the posterior samples have the wrong shape",
+                    found=f"{describe_shape(shape)} for each draw",
+                    expected=describe_shape(expected, site.dims),
+                )
+            )
+        variable = pt.tensor(site.name, dtype=plain.type.dtype, shape=shape)
+        self.variables[site.name] = variable
+        site.value = as_site_value(variable, site.dist, site.name, site.dims)
+
+
+def _stacked(samples: Any) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
+    """Return samples as arrays with one leading axis of draws, and the (chain, draw) shape."""
+    if samples is None:
+        return {}, (1, 0)
+    if isinstance(samples, xr.DataTree):
+        samples = samples["posterior"] if "posterior" in samples else samples
+        samples = samples.to_dataset()
+    if isinstance(samples, xr.Dataset):
+        shape = (samples.sizes["chain"], samples.sizes["draw"])
+        arrays = {
+            str(name): values.transpose("chain", "draw", ...).values
+            for name, values in samples.data_vars.items()
+        }
+        return {n: a.reshape(-1, *a.shape[2:]) for n, a in arrays.items()}, shape
+    arrays = {name: np.asarray(values) for name, values in samples.items()}
+    lengths = {name: len(values) for name, values in arrays.items()}
+    if not arrays or len(set(lengths.values())) != 1:
+        raise ValueError(
+            sentence(
+                "posterior_samples need the same number of draws at every site",
+                found=str(lengths),
+            )
+        )
+    return arrays, (1, next(iter(lengths.values())))

@@ -1,0 +1,30 @@
+"""What every test runs under."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Before the tests import numpy and matplotlib: single-threaded BLAS (the suite runs one worker
+# a core, and a contended second thread makes a gradient ten times slower), and no windows.
+for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+# An example may compile a graph, so no deadlines; and the same examples at every run.
+settings.register_profile(
+    "pymc_svi", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("pymc_svi")
+
+
+@pytest.fixture(autouse=True)
+def no_handler_is_left_behind():
+    """Each test leaves the handler stack as empty as it found it."""
+    yield
+    stack = sys.modules.get("pymc_svi.handlers.stack")
+    if stack is not None:
+        assert stack.active_handlers() == (), "the test left handlers active"
