@@ -1,4 +1,5 @@
 # Each target first makes sure of the environment: .venv with the package and its tools.
+# A new environment is made with the Python that scripts/find_python.sh finds, or with PYTHON=...
 #   make demo       fit eight schools, print the table, save the plot
 #   make test       the whole test suite, slow tests included
 #   make lint       ruff, formatting, types
@@ -15,8 +16,6 @@ PYTEST_ARGS ?=
 # Threads of BLAS and worker processes would fight over the cores.
 test docs-test: export OPENBLAS_NUM_THREADS = 1
 test docs-test: export OMP_NUM_THREADS = 1
-# A Python named on the command line reaches scripts/find_python.sh.
-$(STAMP): export PYTHON := $(PYTHON)
 
 .PHONY: help install demo test lint format docs docs-test bench clean
 
@@ -25,14 +24,15 @@ help:
 
 install: $(STAMP)
 
-# An environment whose Python has gone, or was too old, is made anew; any other is kept.
+# An environment without a working Python >= 3.12 and pip is made anew; any other is kept.
 $(STAMP): pyproject.toml
 	@if ! $(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then \
 		python=$$(sh scripts/find_python.sh) || exit 1; \
 		echo "Creating $(VENV) with $$python"; \
 		"$$python" -m venv --clear $(VENV); \
 	fi
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,dev]'
+	@echo "Installing the package and its tools into $(VENV)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[test,dev]'
 	@touch $(STAMP)
 
 demo: $(STAMP)

@@ -2,7 +2,7 @@
 # Print the path of a Python that can run this package, or explain what is missing.
 #
 # A candidate is believed only after it has been run: the shims of pyenv are on PATH for every
-# version, and fail unless their version is selected. Set PYTHON to choose one yourself.
+# version, and fail unless their version is selected. PYTHON, if set, is tried first.
 
 check='
 import sys
@@ -20,8 +20,7 @@ try() {
 
 if [ -n "${PYTHON:-}" ]; then
     try "$PYTHON"
-    echo "PYTHON=$PYTHON is not a Python 3.12, 3.13 or 3.14 with the venv module." >&2
-    exit 1
+    echo "PYTHON=$PYTHON is no Python 3.12, 3.13 or 3.14 with the venv module: looking for one." >&2
 fi
 
 # 1. On PATH. 3.12 first: it is what the package is developed on.

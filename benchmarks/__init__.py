@@ -1,0 +1,1 @@
+"""Benchmarks of pymc_svi beside its neighbours; see README.md."""
