@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pymc as pm
+import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
 
 from pymc_svi.constraints import softplus_positive
@@ -13,7 +14,6 @@ from pymc_svi.guides.base import AutoGuide, Prototype
 from pymc_svi.guides.init import InitStrategy, init_to_initial_point
 from pymc_svi.handlers import Site
 from pymc_svi.handlers.core import Program
-from pymc_svi.handlers.log_prob import rv_log_prob
 from pymc_svi.primitives import param
 
 __all__ = ["AutoNormal", "check_init_scale"]
@@ -43,6 +43,7 @@ class AutoNormal(AutoGuide):
     Examples
     --------
     >>> import pymc as pm
+import pytensor.tensor as pt
     >>> from pymc_svi import handlers
     >>> from pymc_svi.guides import AutoNormal
     >>> def model():
@@ -64,7 +65,10 @@ class AutoNormal(AutoGuide):
         self.init_scale = check_init_scale(type(self).__name__, init_scale)
 
     def begin(self, prototype: Prototype):
-        """Return the function that draws one site."""
+        """Draw the noise of all sites at once; return the function that makes one site of it."""
+        latents = prototype.latents
+        noise = rsample(pm.Normal.dist(0.0, 1.0, shape=sum(x.size for x in latents.values())))
+        ends = dict(zip(latents, np.cumsum([x.size for x in latents.values()]), strict=True))
 
         def draw(site: Site) -> tuple[Variable, Variable]:
             latent = prototype.latents[site.name]
@@ -76,9 +80,11 @@ class AutoNormal(AutoGuide):
                 constraint=softplus_positive,
                 dims=latent.dims,
             )
-            normal = pm.Normal.dist(loc, scale, shape=latent.shape)
-            value = rsample(normal)
-            return value, rv_log_prob(normal, value)
+            end = ends[site.name]
+            eps = noise[end - latent.size : end].reshape(latent.shape)
+            # The density of loc + scale * eps, written in eps: fewer operations a step.
+            log_density = -0.5 * eps**2 - pt.log(scale) - 0.5 * np.log(2 * np.pi)
+            return loc + scale * eps, log_density
 
         return draw
 
