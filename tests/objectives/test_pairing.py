@@ -1,0 +1,325 @@
+"""A guide that does not fit its model is refused when the two meet, in a sentence that says why."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+import pytest
+
+from pymc_svi import SVI, constraints, deterministic, factor, param, sample
+from pymc_svi.errors import PairingError, SiteError
+from pymc_svi.gradients import NoPathwiseDraw
+from pymc_svi.guides import AutoNormal
+from tests.checks import as_built
+
+
+def learned(shape=()):
+    return param("loc", np.zeros(shape))
+
+
+def pair(model, guide, **settings):
+    """Bring model and guide together, without compiling anything."""
+    return SVI(model, guide, **settings).build_loss()
+
+
+def refusal(model, guide, error=PairingError, **settings) -> str:
+    """The message, which is the same for function programs and for built models."""
+    messages = []
+    for m, g in ((model, guide), (as_built(model), as_built(guide))):
+        with pytest.raises(error) as caught:
+            pair(m, g, **settings)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+    return messages[0]
+
+
+# --- names ------------------------------------------------------------------------------------
+
+
+def two_latents():
+    slope = pm.Normal("slope")
+    pm.Normal("intercept")
+    pm.Normal("y", slope, observed=1.0)
+
+
+def test_a_latent_that_the_guide_misses_is_named_with_the_way_out():
+    def guide():
+        pm.Normal("slope", learned())
+
+    message = refusal(two_latents, guide)
+    assert "latent sites that the guide does not sample: 'intercept'" in message
+    assert "the guide samples 'slope'" in message
+    assert "Sample 'intercept' in the guide, or condition the model on it" in message
+
+
+def test_a_misspelt_site_is_suggested():
+    def guide():
+        pm.Normal("slope", learned())
+        pm.Normal("intercpt", learned())
+
+    assert "Did you mean 'intercpt'?" in refusal(two_latents, guide)
+
+
+def test_a_site_that_only_the_guide_has_is_named_with_the_way_out():
+    def guide():
+        pm.Normal("slope", learned())
+        pm.Normal("intercept", learned())
+        pm.Normal("noise", learned())
+
+    message = refusal(two_latents, guide)
+    assert "The guide samples sites that the model does not have: 'noise'" in message
+    assert "the model's latent sites are 'slope', 'intercept'" in message
+    assert '{"is_auxiliary": True}' in message
+
+
+def test_an_auxiliary_site_of_the_guide_is_accepted_and_counts_in_its_density():
+    def model():
+        pm.Normal("x")
+
+    def guide():
+        u = sample("u", pm.Normal.dist(0.0, 2.0), infer={"is_auxiliary": True})
+        pm.Normal("x", learned() + 0 * u)
+
+    loss, _ = pair(model, guide)
+    assert set(loss.terms) == {"model: x", "guide: u", "guide: x"}
+
+
+def test_a_site_sampled_in_the_guide_but_observed_in_the_model_is_refused():
+    def model():
+        pm.Normal("x")
+        pm.Normal("y", observed=1.0)
+
+    def guide():
+        pm.Normal("x", learned())
+        pm.Normal("y", learned())
+
+    message = refusal(model, guide)
+    assert "Site 'y' is sampled in the guide but is observed in the model" in message
+    assert "Remove it from the guide" in message
+
+
+def test_a_site_sampled_in_the_guide_but_computed_in_the_model_is_refused():
+    def model():
+        x = pm.Normal("x")
+        deterministic("y", 2 * x)
+
+    def guide():
+        pm.Normal("x", learned())
+        pm.Normal("y", learned())
+
+    assert "Site 'y' is sampled in the guide but is a deterministic" in refusal(model, guide)
+
+
+def test_a_site_sampled_in_the_model_but_computed_in_the_guide_is_refused():
+    def model():
+        pm.Normal("x")
+
+    def guide():
+        deterministic("x", 2 * learned())
+
+    message = refusal(model, guide)
+    assert "Site 'x' is sampled in the model but is a deterministic in the guide" in message
+    assert "Sample it in the guide" in message
+
+
+# --- shapes and dims --------------------------------------------------------------------------
+
+
+def test_different_shapes_are_named_on_both_sides():
+    def model():
+        pm.Normal("x", shape=3)
+
+    def guide():
+        pm.Normal("x", learned(4))
+
+    message = refusal(model, guide)
+    assert "Site 'x' has different shapes in model and guide" in message
+    assert "(3,) in the model, (4,) in the guide" in message
+
+
+def test_different_numbers_of_dimensions_are_refused():
+    def model():
+        pm.Normal("x", shape=(3, 1))
+
+    def guide():
+        pm.Normal("x", learned(3))
+
+    assert "(3, 1) in the model, (3,) in the guide" in refusal(model, guide)
+
+
+def test_a_scalar_in_the_guide_is_not_broadcast_to_a_vector_of_the_model():
+    def model():
+        pm.Normal("x", shape=3)
+
+    def guide():
+        pm.Normal("x", learned())
+
+    assert "(3,) in the model, () in the guide" in refusal(model, guide)
+
+
+def test_dims_of_different_length_are_named():
+    def program(n, loc):
+        with pm.Model(coords={"city": range(n), "year": range(2)}) as model:
+            pm.Normal("x", loc(n), dims=("city", "year"))
+        return model
+
+    model = program(12, lambda n: 0.0)
+    guide = program(10, lambda n: param("loc", np.zeros((n, 2))))
+    with pytest.raises(PairingError) as caught:
+        pair(model, guide)
+    message = str(caught.value)
+    assert "Site 'x': dim 'city' has 12 in the model, 10 in the guide" in message
+    assert "(city=12, year=2) in the model, (city=10, year=2) in the guide" in message
+
+
+def test_dims_in_another_order_are_refused_also_where_the_lengths_agree():
+    coords = {"city": range(2), "year": range(2)}
+    with pm.Model(coords=coords) as model:
+        pm.Normal("x", dims=("city", "year"))
+    with pm.Model(coords=coords) as guide:
+        pm.Normal("x", param("loc", np.zeros((2, 2))), dims=("year", "city"))
+    with pytest.raises(PairingError, match="different dims in model and guide") as caught:
+        pair(model, guide)
+    assert "(city=2, year=2) in the model, (year=2, city=2) in the guide" in str(caught.value)
+
+
+def test_dims_may_be_left_out_of_the_guide():
+    with pm.Model(coords={"city": range(3)}) as model:
+        pm.Normal("x", dims="city")
+
+    def guide():
+        pm.Normal("x", learned(3))
+
+    pair(model, guide)
+
+
+# --- supports ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prior", "found"),
+    [
+        (lambda: pm.HalfNormal("x"), r"\(0, inf\) in the model, the real line in the guide"),
+        (lambda: pm.Beta("x", 2, 2), r"\(0, 1\) in the model, the real line in the guide"),
+        (lambda: pm.Uniform("x", -1, 2), r"\(-1, 2\) in the model, the real line in the guide"),
+        (lambda: pm.TruncatedNormal("x", 0, 1, lower=0), r"\(0, inf\) in the model"),
+        (lambda: pm.Uniform("x", 0, pm.HalfNormal("u", 1)), r"\(0, \?\) in the model"),
+    ],
+    ids=["HalfNormal", "Beta", "Uniform", "TruncatedNormal", "random bound"],
+)
+def test_a_normal_guide_for_a_bounded_site_is_refused(prior, found):
+    def guide():
+        pm.LogNormal("u", 0.0, 0.1)
+        pm.Normal("x", learned())
+
+    def model():
+        prior()
+        if "u" not in pm.modelcontext(None).named_vars:
+            pm.LogNormal("u")
+
+    message = refusal(model, guide)
+    assert "Site 'x' has a smaller support in the model than in the guide" in message
+    assert re.search(found, message)
+    assert "Give the guide a distribution on the model's support" in message
+
+
+def test_a_normal_guide_for_a_simplex_is_refused():
+    def model():
+        pm.Dirichlet("x", np.ones(3))
+
+    def guide():
+        pm.Normal("x", learned(3))
+
+    assert "the simplex in the model, the real line in the guide" in refusal(model, guide)
+
+
+@pytest.mark.parametrize(
+    ("prior", "posterior"),
+    [
+        (lambda: pm.Normal("x"), lambda: pm.LogNormal("x", learned())),
+        (lambda: pm.Normal("x"), lambda: pm.Uniform("x", 0.0, pt.exp(learned()))),
+        (lambda: pm.HalfNormal("x"), lambda: pm.LogNormal("x", learned())),
+        (lambda: pm.HalfCauchy("x", 2), lambda: pm.HalfNormal("x", pt.exp(learned()))),
+        (lambda: pm.Uniform("x", 0, 5), lambda: pm.Uniform("x", 1.0, 4.0 + 0 * learned())),
+    ],
+    ids=["LogNormal in Normal", "Uniform in Normal", "LogNormal in HalfNormal", "half", "inside"],
+)
+def test_a_guide_on_a_smaller_or_equal_support_is_accepted(prior, posterior):
+    pair(prior, posterior)
+
+
+def test_an_interval_that_reaches_beyond_the_models_is_refused():
+    def model():
+        pm.Uniform("x", 0.0, 5.0)
+
+    def guide():
+        pm.Uniform("x", 0.0, 6.0)
+        learned()
+
+    assert "(0, 5) in the model, (0, 6) in the guide" in refusal(model, guide)
+
+
+# --- kinds ------------------------------------------------------------------------------------
+
+
+def test_discrete_in_the_model_and_continuous_in_the_guide_is_refused():
+    def model():
+        pm.Poisson("n", 3.0)
+
+    def guide():
+        pm.LogNormal("n", learned())
+
+    message = refusal(model, guide)
+    assert "Site 'n' is discrete in the model and continuous in the guide" in message
+    assert "dtype int64 in the model, float64 in the guide" in message
+
+
+def test_a_discrete_site_of_the_guide_has_no_differentiable_draw():
+    def model():
+        pm.Bernoulli("n", 0.5)
+
+    def guide():
+        pm.Bernoulli("n", logit_p=learned())
+
+    assert "'n'" in refusal(model, guide, NoPathwiseDraw)
+
+
+def test_a_fit_with_nothing_to_learn_is_refused():
+    def model():
+        pm.Normal("x")
+
+    message = refusal(model, model)
+    assert "There is nothing to learn: neither guide nor model has a param" in message
+    assert "param('loc', 0.0)" in message and "AutoNormal" in message
+
+
+def test_params_in_the_model_alone_are_enough():
+    def model():
+        pm.Normal("x", param("loc", 0.0), observed=2.0)
+
+    loss, store = pair(model, lambda: None)
+    assert list(store.sites) == ["loc"]
+    assert float(loss.value.eval()) == pytest.approx(0.5 * np.log(2 * np.pi) + 2.0)
+
+
+def test_two_constraints_for_one_param_are_refused():
+    def model():
+        pm.Normal("x", 0.0, param("s", 1.0, constraint=constraints.positive))
+
+    def guide():
+        pm.Normal("x", param("s", 1.0))
+
+    message = refusal(model, guide, SiteError)
+    assert "Param 's' is declared with two constraints" in message
+
+
+def test_two_sites_of_one_name_are_refused():
+    def model():
+        pm.Normal("x")
+        factor("x", 1.0)
+
+    with pytest.raises(ValueError, match="x"):
+        pair(model, AutoNormal(model))
