@@ -46,7 +46,7 @@ class SVI:
         The objective.
     coords : dict, optional
         Coords for the dims that function programs use, as for ``pm.Model``.
-    backend : {"numba", "c", "jax"}, optional
+    backend : {"numba", "c"}, optional
         What to compile with; PyTensor's default mode (numba) if not given.
     compile_kwargs : dict, optional
         ``{"mode": ...}``, a PyTensor mode, instead of ``backend``.
@@ -226,10 +226,9 @@ class SVI:
         For loops of your own; :meth:`run` is many times faster.
         """
         training, _ = self._training(Arguments(args, kwargs))
-        chunk = training.chunk()
-        training.load(state)
-        [loss] = chunk(1)
-        return training.save(state.step + 1), float(loss)
+        training.check(state)
+        state, [loss] = run_steps(training, state, 1, progressbar=False)
+        return state, float(loss)
 
     def evaluate(self, state: SVIState, *args, **kwargs) -> float:
         """Return the loss at a state without a step. The state's random numbers are used."""

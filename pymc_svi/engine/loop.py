@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from typing import NoReturn
 
 import numpy as np
 from pymc.progress_bar import create_simple_progress
@@ -56,7 +57,7 @@ def run_steps(
     Raises
     ------
     NonFiniteError
-        At the first loss that is not finite, unless ``stable``.
+        At the first loss or gradient that is not finite, unless ``stable``.
     """
     chunk = training.chunk(stable)
     training.load(state)
@@ -75,11 +76,13 @@ def run_steps(
             elapsed = time.perf_counter() - began
             if not stable and not np.isfinite(new).all():
                 first_bad = int(np.flatnonzero(~np.isfinite(new))[0])
-                _raise_non_finite(training, safe, first_bad, losses[: done + first_bad + 1])
+                _raise_non_finite(training, safe, first_bad, losses[: done + first_bad])
+            reached = training.save(state.step + done + size)
+            if not stable and not _is_finite(reached):
+                _raise_non_finite(training, safe, size, losses[: done + size])
+            safe = reached
             done += size
             size = _next_size(size, elapsed)
-            if not stable or callbacks:
-                safe = training.save(state.step + done)
             if progressbar:
                 recent = losses[max(0, done - 1_000) : done]
                 progress.update(
@@ -87,7 +90,7 @@ def run_steps(
                 )
             if _stopped(callbacks, safe, losses[:done]):
                 break
-    return training.save(state.step + done), losses[:done].copy()
+    return safe, losses[:done].copy()
 
 
 def _next_size(size: int, elapsed: float) -> int:
@@ -105,37 +108,50 @@ def _stopped(callbacks: tuple[Callable, ...], state: SVIState, losses: np.ndarra
 
 
 def _raise_non_finite(
-    training: Training, safe: SVIState, first_bad: int, losses: np.ndarray
-) -> None:
-    """Go back to the last state that was finite, and say what broke it."""
-    training.load(safe)
-    before = safe
-    if first_bad > 0:
-        training.chunk()(first_bad)
-        before = training.save(safe.step + first_bad)
-    bad_step = safe.step + first_bad
-    params_broke = [n for n, v in before.params.items() if not np.isfinite(v).all()]
-    if params_broke and first_bad > 0:
-        # The loss of the step before was finite but its gradient was not.
-        training.load(safe)
-        if first_bad > 1:
-            training.chunk()(first_bad - 1)
-        before = training.save(safe.step + first_bad - 1)
-        bad_step -= 1
-        losses = losses[:-1]
+    training: Training, safe: SVIState, taken: int, losses: np.ndarray
+) -> NoReturn:
+    """Go back to the step that broke the fit, and say what broke it.
+
+    Within ``taken`` steps from ``safe`` a param was broken, or else the step after them has a
+    loss that is not finite.
+    """
+    step = taken
+    if not _is_finite(_after(training, safe, taken)):
+        # A gradient broke the params, which the losses may show only later: bisect.
+        step, broken = 0, taken
+        while broken - step > 1:
+            middle = (step + broken) // 2
+            if _is_finite(_after(training, safe, middle)):
+                step = middle
+            else:
+                broken = middle
+    before = _after(training, safe, step)
     site, what = _culprit(training)
     raise NonFiniteError(
         sentence(
-            f"The fit broke at step {bad_step}: {what}",
+            f"The fit broke at step {before.step}: {what}",
             fix="The state before it is in the error's `state`. Try a smaller step size, "
             "optim.ClippedAdam, another starting point, or run(..., stable_update=True) to "
             "leave such steps out",
         ),
-        step=bad_step,
+        step=before.step,
         site=site,
         state=before,
-        losses=losses[:-1] if params_broke == [] else losses,
+        losses=losses[: len(losses) - (taken - step)],
     )
+
+
+def _after(training: Training, state: SVIState, n_steps: int) -> SVIState:
+    """Return the state some steps later, and leave it loaded."""
+    training.load(state)
+    if n_steps == 0:
+        return state
+    training.chunk()(n_steps)
+    return training.save(state.step + n_steps)
+
+
+def _is_finite(state: SVIState) -> bool:
+    return all(np.isfinite(value).all() for value in state.params.values())
 
 
 def _culprit(training: Training) -> tuple[str | None, str]:

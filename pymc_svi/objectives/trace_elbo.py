@@ -47,13 +47,14 @@ class Trace_ELBO(ELBO):
         """Build the loss; see :class:`ELBO`."""
         if self.num_particles > 1 and not self.vectorize_particles:
             parts = [self._one(model, guide, args, kwargs) for _ in range(self.num_particles)]
-            value = pt.add(*(part.value for part in parts)) / self.num_particles
-            return Loss(value, value, parts[0].terms)
+            value = _mean([part.value for part in parts])
+            terms = {name: _mean([part.terms[name] for part in parts]) for name in parts[0].terms}
+            return Loss(value, value, terms)
         loss = self._one(model, guide, args, kwargs)
         if self.num_particles > 1:
-            [values] = vectorize_draws([loss.value], self.num_particles)
-            value = values.mean()
-            return Loss(value, value, loss.terms)
+            values = vectorize_draws([loss.value, *loss.terms.values()], self.num_particles)
+            value, *means = [batch.mean() for batch in values]
+            return Loss(value, value, dict(zip(loss.terms, means, strict=True)))
         return loss
 
     def _one(self, model: Program, guide: Program, args, kwargs) -> Loss:
@@ -65,6 +66,10 @@ class Trace_ELBO(ELBO):
         }
         value = guide_trace.log_prob_sum(is_latent_term) - model_trace.log_prob_sum()
         return Loss(value, value, terms)
+
+
+def _mean(values):
+    return pt.add(*values) / len(values)
 
 
 def is_latent_term(site) -> bool:
