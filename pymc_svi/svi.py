@@ -170,6 +170,14 @@ class SVI:
             )
         if num_steps < 1:
             raise ValueError(sentence("run: num_steps must be at least 1", found=str(num_steps)))
+        if callable(callbacks):
+            raise TypeError(
+                sentence(
+                    "run: callbacks is a list of functions",
+                    found=f"{callbacks!r}",
+                    fix="Write callbacks=[function]",
+                )
+            )
         if init_state is not None and init_params is not None:
             raise ValueError(
                 sentence("run takes init_state or init_params, not both", fix="Leave one out")
@@ -257,7 +265,7 @@ class SVI:
 
     def _training(self, arguments: Arguments) -> tuple[Training, list[Any]]:
         """Return the training for these arguments, with their data loaded."""
-        key = (arguments.key, *map(_dim_lengths, (self.model, self.guide)))
+        key = (arguments.key, *map(_fixed_parts, (self.model, self.guide)))
         if key not in self._trainings:
             variables = arguments.variables()
             args, kwargs = arguments.split(variables)
@@ -303,10 +311,17 @@ def _as_objective(loss: Any) -> ELBO:
     raise TypeError(sentence("SVI: loss is not an objective", found=f"{loss!r}", fix=fix))
 
 
-def _dim_lengths(program: Program) -> Any:
-    """What of a built model is fixed when a step is compiled: the lengths of its dims."""
+def _fixed_parts(program: Program) -> Any:
+    """What of a built model is fixed when a step is compiled: its variables and their lengths.
+
+    A model that gets another variable, or data of another length, needs another step.
+    """
     model = built_model(program)
     if model is None:
         return None
     lengths = constant_dim_lengths(model).items()
-    return tuple((dim, int(n.data)) for dim, n in lengths if isinstance(n, Constant))
+    return (
+        tuple(model.named_vars),
+        tuple((dim, int(n.data)) for dim, n in lengths if isinstance(n, Constant)),
+        tuple(data.get_value(borrow=True).shape for data in model.data_vars),
+    )

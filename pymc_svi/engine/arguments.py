@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import pickle
 from typing import Any
 
 import numpy as np
@@ -103,22 +105,29 @@ def _signature(value: Any) -> Any:
         try:
             hash(value)
         except TypeError:
-            return _ById(value)
+            return _ByContent(value)
         return (type(value), value)
     return (value.dtype.str, value.shape)
 
 
-class _ById:
-    """Compare an unhashable argument by identity, keeping it alive so that its id stays its own."""
+class _ByContent:
+    """Compare an unhashable argument by its content when it was passed.
+
+    Lists and data frames can change between two fits, which must then not share a step.
+    """
 
     def __init__(self, value: Any):
-        self.value = value
+        self.value = value  # kept alive, so that no other object gets its id
+        try:
+            self.content: Any = hashlib.sha256(pickle.dumps(value)).digest()
+        except Exception:  # pickling can fail in any way; then by identity
+            self.content = id(value)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ById) and other.value is self.value
+        return isinstance(other, _ByContent) and other.content == self.content
 
     def __hash__(self) -> int:
-        return id(self.value)
+        return hash(self.content)
 
 
 def _data_variable(value: np.ndarray, name: str) -> DataVariable:

@@ -28,7 +28,11 @@ def seed_sequence(random_seed: Any) -> np.random.SeedSequence:
     if isinstance(random_seed, np.random.Generator):
         return np.random.SeedSequence(int(random_seed.integers(2**63)))
     whole = isinstance(random_seed, int | np.integer) and not isinstance(random_seed, bool)
-    several = isinstance(random_seed, Sequence | np.ndarray) and not isinstance(random_seed, str)
+    several = (
+        isinstance(random_seed, Sequence | np.ndarray)
+        and not isinstance(random_seed, str)
+        and np.asarray(random_seed).dtype.kind in "iu"
+    )
     if random_seed is not None and not whole and not several:
         raise TypeError(
             sentence(
@@ -37,7 +41,7 @@ def seed_sequence(random_seed: Any) -> np.random.SeedSequence:
                 expected="None, a whole number, a list of them, or a numpy Generator",
             )
         )
-    if whole and random_seed < 0:
+    if (whole or several) and np.min(random_seed) < 0:
         raise ValueError(sentence("random_seed must not be negative", found=str(random_seed)))
     return np.random.SeedSequence(random_seed)
 

@@ -30,12 +30,24 @@ from pymc_svi.engine.seeds import (
     spawn_generators,
 )
 from pymc_svi.engine.state import SVIState
-from pymc_svi.errors import InitializationError, StateError, did_you_mean, quoted, sentence
+from pymc_svi.errors import (
+    InitializationError,
+    PairingError,
+    StateError,
+    did_you_mean,
+    quoted,
+    sentence,
+)
 from pymc_svi.objectives import Loss
 from pymc_svi.optim import name_state
 from pymc_svi.primitives import seeded_inits
 
 __all__ = ["Training", "training_mode"]
+
+
+# Linkers whose loops need a constant length and which copy random generators when compiling, so
+# that neither the length of a chunk nor a seed could be chosen afterwards.
+_NO_LOOP = {"jax", "pytorch", "mlx"}
 
 
 def training_mode(mode: Any = None) -> Mode:
@@ -44,6 +56,15 @@ def training_mode(mode: Any = None) -> Mode:
     Parameter checks become ``-inf`` log-densities instead of exceptions, as in ``pm.compile``.
     """
     mode = get_mode(mode)
+    linker = type(mode.linker).__name__.removesuffix("Linker").lower()
+    if linker in _NO_LOOP:
+        raise ValueError(
+            sentence(
+                f"PyTensor's {linker} backend cannot run a fit",
+                found="a backend that fixes the length of loops and the random seed when it compiles",
+                fix='Use backend="numba" (the default) or backend="c"',
+            )
+        )
     optimizer = mode.provided_optimizer.including(
         "random_make_inplace", "local_check_parameter_to_ninf_switch"
     )
@@ -82,6 +103,14 @@ class Training:
     def _check_params_are_used(self) -> None:
         used = set(ancestors([self.surrogate]))
         self.unused = [name for name, var in self.variables.items() if var not in used]
+        if not self.learned:
+            raise PairingError(
+                sentence(
+                    "There is nothing to learn: the loss depends on none of the params",
+                    found=f"the params {quoted(self.unused)}",
+                    fix="Use them in the guide's distributions",
+                )
+            )
         if self.unused:
             warnings.warn(
                 f"The loss does not depend on {quoted(self.unused)}, which will not be learned. "
@@ -186,6 +215,14 @@ class Training:
 
     def with_params(self, state: SVIState, values: Mapping[str, Any]) -> SVIState:
         """Return a state with some params at given constrained values."""
+        if not isinstance(values, Mapping):
+            raise TypeError(
+                sentence(
+                    "init_params is a dict of constrained values by name",
+                    found=f"{values!r} of type {type(values).__name__}",
+                    fix="Write init_params={'loc': 1.0}",
+                )
+            )
         params = dict(state.params)
         for name, value in values.items():
             if name not in params:
@@ -197,7 +234,12 @@ class Training:
                     + did_you_mean(name, params)
                 )
             constraint = self.params.sites[name].constraint
-            array = np.asarray(value, dtype=pytensor.config.floatX)
+            try:
+                array = np.asarray(value, dtype=pytensor.config.floatX)
+            except (TypeError, ValueError) as error:
+                raise InitializationError(
+                    sentence(f"init_params: {name!r} is not numeric", found=f"{value!r}")
+                ) from error
             if not constraint.check(array):
                 raise InitializationError(
                     sentence(

@@ -188,7 +188,8 @@ def test_other_exceptions_of_a_callback_reach_the_user(svi):
 def one_down(gradients, params):
     """An optimizer whose path is known: params fall by one while their gradient is finite."""
     return {
-        p: pt.switch(pt.isfinite(g), p - 1.0, np.nan) for p, g in zip(params, gradients, strict=True)
+        p: pt.switch(pt.isfinite(g), p - 1.0, np.nan)
+        for p, g in zip(params, gradients, strict=True)
     }
 
 
@@ -244,7 +245,9 @@ def test_a_gradient_that_is_not_finite_is_found_though_the_loss_was(infinite_gra
     assert len(error.losses) == 5
 
 
-def test_a_gradient_that_breaks_the_last_step_is_not_returned_silently(infinite_gradient, chunk_size):
+def test_a_gradient_that_breaks_the_last_step_is_not_returned_silently(
+    infinite_gradient, chunk_size
+):
     with pytest.raises(NonFiniteError) as caught:
         infinite_gradient.run(6, progressbar=False)
     assert caught.value.step == 5
