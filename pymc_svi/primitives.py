@@ -18,6 +18,7 @@ from pytensor.graph.basic import Variable
 
 from pymc_svi.constraints import Constraint, as_constraint, real
 from pymc_svi.errors import InitializationError, SiteError, sentence
+from pymc_svi.evaluation import evaluate
 from pymc_svi.handlers.interception import sample_site
 from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.stack import apply_stack
@@ -126,7 +127,7 @@ class ParamRecord:
         if self.dims is None:
             return value
         lengths = [
-            None if dim is None else int(np.asarray(self.dim_lengths[dim].eval()))
+            None if dim is None else int(evaluate(self.dim_lengths[dim]))
             for dim in self.dims
         ]
         if value.ndim == 0 and None not in lengths and self.constraint.event_dim == 0:

@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[1] / "pymc_svi"
 # The layers from the bottom up, as names directly inside the package. A module imports from its
 # own layer or below; pymc_svi/__init__.py is above all of them.
 LAYERS = (
-    {"constraints", "optim", "errors", "config", "_typing"},
+    {"constraints", "optim", "errors", "evaluation", "config", "_typing"},
     {"handlers", "primitives", "program", "reparam"},
     {"gradients", "log_prob"},
     {"objectives", "guides"},

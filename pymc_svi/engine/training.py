@@ -38,6 +38,7 @@ from pymc_svi.errors import (
     quoted,
     sentence,
 )
+from pymc_svi.evaluation import evaluation_mode
 from pymc_svi.objectives import Loss
 from pymc_svi.optim import name_state
 from pymc_svi.primitives import seeded_inits
@@ -194,7 +195,7 @@ class Training:
     def inspect(self) -> Callable[[], list[np.ndarray]]:
         """The terms of the loss and the gradients, to find which one is not finite."""
         return pytensor.function(
-            [], [*self.terms.values(), *self.gradients], mode=training_mode("FAST_COMPILE")
+            [], [*self.terms.values(), *self.gradients], mode=training_mode(evaluation_mode())
         )
 
     # --- state ------------------------------------------------------------------------------

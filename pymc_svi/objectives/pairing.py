@@ -11,6 +11,7 @@ import numpy as np
 from pytensor.graph.basic import Variable
 
 from pymc_svi.errors import PairingError, did_you_mean, quoted, sentence
+from pymc_svi.evaluation import evaluate
 from pymc_svi.gradients.draws import pathwise
 from pymc_svi.handlers import Site, Trace, replay, trace
 from pymc_svi.handlers.core import Program
@@ -127,7 +128,7 @@ def known_shape(variable: Variable) -> tuple[int, ...]:
     static = variable.type.shape
     if None not in static:
         return tuple(static)
-    return tuple(int(n) for n in np.atleast_1d(variable.shape.eval(mode="FAST_COMPILE")))
+    return tuple(int(n) for n in np.atleast_1d(evaluate(variable.shape)))
 
 
 def _check_same_latents(model_trace: Trace, guide_trace: Trace) -> None:

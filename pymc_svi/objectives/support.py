@@ -12,6 +12,7 @@ from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.op import RNGConsumerOp
 from pytensor.xtensor.type import XTensorType
 
+from pymc_svi.evaluation import evaluate
 from pymc_svi.handlers import Site
 
 __all__ = ["Support", "support_mismatch", "support_of"]
@@ -106,7 +107,7 @@ def _constant(bound: Variable, extreme) -> float | None:
             return None
         if node is not None and isinstance(node.op, RNGConsumerOp):
             return None
-    return float(extreme(bound.eval(mode="FAST_COMPILE")))
+    return float(extreme(evaluate(bound)))
 
 
 def support_mismatch(model_site: Site, guide_rv: Variable) -> str | None:

@@ -16,6 +16,7 @@ from pymc_svi.engine.graph import own_generators
 from pymc_svi.engine.seeds import seed_sequence, spawn_generators
 from pymc_svi.engine.training import training_mode
 from pymc_svi.errors import SiteError, did_you_mean, quoted, sentence
+from pymc_svi.evaluation import evaluation_mode
 from pymc_svi.gradients.particles import vectorize_draws
 from pymc_svi.handlers import Handler, Site, Trace, replay, trace, uncondition
 from pymc_svi.handlers.core import Program
@@ -153,7 +154,7 @@ def draw_function(
     function = pytensor.function(
         [n_draws, *stacked.values()],
         vectorized,
-        mode=training_mode("FAST_COMPILE"),
+        mode=training_mode(evaluation_mode()),
         on_unused_input="ignore",
     )
 

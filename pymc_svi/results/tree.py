@@ -11,6 +11,7 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
 
 from pymc_svi.errors import sentence
+from pymc_svi.evaluation import evaluate
 from pymc_svi.handlers import Trace
 from pymc_svi.handlers.log_prob import as_plain_tensor
 
@@ -88,4 +89,4 @@ def _numbers(value: Variable) -> np.ndarray:
         return np.asarray(value.data)
     if isinstance(value, SharedVariable):
         return np.asarray(value.get_value())
-    return np.asarray(value.eval(mode="FAST_COMPILE"))
+    return evaluate(value)
