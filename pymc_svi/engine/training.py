@@ -39,6 +39,7 @@ from pymc_svi.errors import (
     sentence,
 )
 from pymc_svi.evaluation import evaluation_mode
+from pymc_svi.gradients.named_dims import without_named_dims
 from pymc_svi.objectives import Loss
 from pymc_svi.optim import name_state
 from pymc_svi.primitives import seeded_inits
@@ -125,7 +126,8 @@ class Training:
     @functools.cached_property
     def gradients(self) -> list[Variable]:
         """Gradient of the loss for each param that it depends on, in unconstrained space."""
-        surrogate = rewrite_pregrad(self.surrogate)
+        [surrogate] = without_named_dims([self.surrogate])
+        surrogate = rewrite_pregrad(surrogate)
         return pytensor.grad(surrogate, self.learned)
 
     @property
@@ -203,8 +205,11 @@ class Training:
     def start(self, seed: np.random.SeedSequence) -> SVIState:
         """Return the state before the first step."""
         init_seed, *_ = seed.spawn(1)
-        with seeded_inits(int(init_seed.generate_state(1)[0])):
-            params = {name: site.make_start() for name, site in self.params.sites.items()}
+        params = {}
+        with seeded_inits(int(init_seed.generate_state(1)[0])), self.params.holding():
+            for name, site in self.params.sites.items():
+                params[name] = site.make_start()
+                site.unconstrained.set_value(params[name])  # the next may be bounded by it
         generators = spawn_generators(seed, len(self.generators))
         rng_state = np.array([generator_to_array(g) for g in generators], dtype=np.uint64)
         return SVIState(
@@ -224,16 +229,22 @@ class Training:
                     fix="Write init_params={'loc': 1.0}",
                 )
             )
-        params = dict(state.params)
-        for name, value in values.items():
-            if name not in params:
+        for name in values:
+            if name not in state.params:
                 raise InitializationError(
                     sentence(
                         f"init_params: there is no param {name!r}",
-                        found=f"the params {quoted(params)}",
+                        found=f"the params {quoted(state.params)}",
                     )
-                    + did_you_mean(name, params)
+                    + did_you_mean(name, state.params)
                 )
+        with self.params.holding(state.params):
+            return self._with_params(state, values)
+
+    def _with_params(self, state: SVIState, values: Mapping[str, Any]) -> SVIState:
+        params = dict(state.params)
+        # In the order of the programs: the bounds of a param come before it.
+        for name, value in ((n, values[n]) for n in self.params.sites if n in values):
             constraint = self.params.sites[name].constraint
             try:
                 array = np.asarray(value, dtype=pytensor.config.floatX)
@@ -259,6 +270,7 @@ class Training:
                     )
                 )
             params[name] = unconstrained
+            self.params.sites[name].unconstrained.set_value(unconstrained)
         return replace(state, params=params)
 
     def load(self, state: SVIState) -> None:
@@ -295,9 +307,13 @@ class Training:
                 )
             )
         for what, mine, theirs in (
-            ("params", {n: v.get_value().shape for n, v in self.variables.items()}, state.params),
             (
-                "optimizer state",
+                "params have",
+                {n: v.get_value().shape for n, v in self.variables.items()},
+                state.params,
+            ),
+            (
+                "optimizer state has",
                 {n: v.get_value().shape for n, v in self.optimizer_state.items()},
                 state.optim_state,
             ),
@@ -305,7 +321,7 @@ class Training:
             if set(mine) != set(theirs):
                 raise StateError(
                     sentence(
-                        f"The state belongs to another fit: its {what} have other names",
+                        f"The state belongs to another fit: its {what} other names",
                         found=quoted(sorted(set(theirs) - set(mine))),
                         expected=quoted(sorted(set(mine) - set(theirs))),
                         fix="Resume with the model, guide and optimizer that made the state",
