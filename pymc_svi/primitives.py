@@ -228,7 +228,8 @@ def param(
         event_dim=event_dim,
         order=next(_ORDER),
     )
-    return apply_stack(record.site()).value
+    site = apply_stack(record.site())
+    return site.outcome
 
 
 def sample(

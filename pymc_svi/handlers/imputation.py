@@ -25,6 +25,7 @@ def is_partly_observed(rv: Variable) -> bool:
 def observed_part(observed_rv: Variable, data: Variable, joined: Variable) -> Site:
     """Return the site of the observed part, given the array joined from both parts."""
     site = Site("sample", observed_rv.name, dist=observed_rv, value=data, observed=True)
+    site.part_of = observed_rv.name.removesuffix("_observed")
     if is_partly_observed(observed_rv):
         whole = observed_rv.owner.inputs[0]
         site.log_density = rv_log_prob(whole, joined)

@@ -26,9 +26,10 @@ from scipy import sparse
 
 from pymc_svi.errors import SiteError, sentence
 from pymc_svi.handlers.imputation import is_partly_observed, no_density_of_its_own, observed_part
+from pymc_svi.handlers.record import remember
 from pymc_svi.handlers.site import Site
-from pymc_svi.handlers.stack import active_handlers, apply_stack
-from pymc_svi.handlers.values import as_site_value
+from pymc_svi.handlers.stack import active_handlers, apply_stack, no_handlers
+from pymc_svi.handlers.values import Drawn, as_site_value, as_tensor_variable
 
 __all__ = ["install", "sample_site"]
 
@@ -80,22 +81,26 @@ def sample_site(model, rv, name, observed=None, *, dims=None, infer=None) -> Var
 
 def _emit_sample(register, model, rv, name, data, kwargs) -> Variable:
     full_name = model.name_for(name)
-    dims = kwargs.get("dims")
+    dims = as_dims(kwargs.get("dims"))
     observed = data is not None
     value = data
     if observed and not _is_sparse(data):
         value = as_site_value(data, rv, full_name, dims)
 
     def default(site: Site) -> None:
-        options = dict(kwargs)
-        data = site.value if site.observed else None
+        if site.type == "deterministic":  # a handler expressed the site by others
+            site.value = add_deterministic(model, site)
+            return
+        options = dict(kwargs, dims=site.dims)
+        data, kept = site.value if site.observed else None, None
         if data is not None and not is_valid_observed(data):
-            data = None  # conditioned on an expression: PyMC keeps such a variable free
+            data, kept = None, data  # data of random indices: PyMC keeps such a variable free
         if data is None:
             options.pop("total_size", None)
-        if site.observed:
+        if site.observed or site.initval is None:
             options.pop("initval", None)
-        site.dist = register(site.dist, name, observed=data, **options)
+        site.dist = register(site.dist, site.name, observed=data, **options)
+        remember(site.dist, site, observed=kept)
         if site.value is None:
             site.value = site.dist
 
@@ -113,13 +118,29 @@ def _emit_sample(register, model, rv, name, data, kwargs) -> Variable:
         infer=dict(_INFER.get()),
         default=default,
     )
+    imputed = _IMPUTED.get()
+    if imputed is not None:
+        site.part_of = full_name.removesuffix("_unobserved")
     if is_partly_observed(rv):
         site.log_density = no_density_of_its_own()
     apply_stack(site)
-    if _IMPUTED.get() is not None:
-        _IMPUTED.get()[rv] = site.value
-    # PyMC writes attributes on what it gets back, which must not be the user's own data.
-    return view_op(site.value) if site.observed and not _is_sparse(site.value) else site.value
+    if imputed is not None:
+        imputed[rv] = site.outcome
+    return handed_back(site)
+
+
+def handed_back(site: Site) -> Any:
+    """Return what the user's program gets: PyMC writes attributes on it, so never the data."""
+    outcome = site.outcome
+    if isinstance(outcome, Drawn) or _is_sparse(outcome):
+        return outcome
+    return view_op(outcome) if site.observed or site.result is not None else outcome
+
+
+def add_deterministic(model, site: Site) -> Variable:
+    """Register a site that a handler turned into a deterministic; return its variable."""
+    with no_handlers():
+        return pm.Deterministic(site.name, as_tensor_variable(site.value), model, site.dims)
 
 
 def _register_partly_observed(register, model, rv, name, data, kwargs) -> Variable:
@@ -134,7 +155,9 @@ def _register_partly_observed(register, model, rv, name, data, kwargs) -> Variab
     finally:
         _IMPUTED.reset(token)
     observed_rv = model[f"{model.name_for(name)}_observed"]
-    apply_stack(observed_part(observed_rv, model.rvs_to_values[observed_rv], joined))
+    site = observed_part(observed_rv, model.rvs_to_values[observed_rv], joined)
+    apply_stack(site)
+    remember(observed_rv, site)
     return joined
 
 
@@ -144,7 +167,6 @@ def _wrap_add_named_variable(add_named_variable):
         kind = _kind_of(self, var) if active_handlers() else None
         if kind is None:
             return add_named_variable(self, var, dims)
-        dims_tuple = (dims,) if isinstance(dims, str) else dims
         if kind == "deterministic" and (imputed := _IMPUTED.get()):
             # The array joined from the observed and the missing part: data and values for both.
             observed_rv = self[f"{var.name}_observed"]
@@ -152,11 +174,13 @@ def _wrap_add_named_variable(add_named_variable):
             var.owner.inputs[0] = graph_replace(var.owner.inputs[0], parts, strict=False)
 
         def default(site: Site) -> None:
+            var.name = site.name
             add_named_variable(self, var, dims)
+            remember(var, site)
             if site.value is not var:
                 _put_in_place(kind, var, site)
 
-        apply_stack(Site(kind, var.name, value=var, dims=dims_tuple, default=default))
+        apply_stack(Site(kind, var.name, value=var, dims=as_dims(dims), default=default))
 
     return add_named_variable_as_site
 
@@ -171,6 +195,11 @@ def _kind_of(model, var):
         if variables and variables[-1] is var:
             return kind
     return None  # a random variable: register_rv speaks for it
+
+
+def as_dims(dims: Any) -> tuple[str | None, ...] | None:
+    """Return dims as a tuple, as PyMC takes them in several forms."""
+    return (dims,) if isinstance(dims, str) else (None if dims is None else tuple(dims))
 
 
 def _put_in_place(kind, var, site) -> None:

@@ -60,7 +60,7 @@ class replay(Handler):
 
     def process_message(self, site: Site) -> None:
         """Take a latent site's value from the trace."""
-        if not site.is_latent or site.value is not None or site.name not in self.trace:
+        if not site.is_latent or site.name not in self.trace:
             return
         source = self.trace[site.name]
         if source.type != "sample":

@@ -31,8 +31,12 @@ class Site:
         For ``sample`` sites the random variable whose law the site has, with the values of the
         sites upstream already in the place of its parents.
     value : Variable, optional
-        What the program goes on with. A handler that sets it before the default action decides
-        the value; for a latent site left alone it is a draw, for an observed one the data.
+        The value of the site, at which its law is evaluated. A handler that sets it before the
+        default action decides it; for a latent site left alone it is a draw, for an observed one
+        the data.
+    result : Variable, optional
+        What the program goes on with where that is not the value: an intervention of ``do``, the
+        part of a param that belongs to a minibatch.
     observed : bool
         Whether the value is data: its log-probability is a likelihood term.
     dims : tuple of (str or None), optional
@@ -47,8 +51,11 @@ class Site:
         Where False, the log-probability is exactly zero; handlers combine with ``&``.
     infer : dict
         Options for inference algorithms, such as ``{"is_auxiliary": True}``.
-    plates : tuple
+    plates : tuple of Frame
         The plates around the site, outermost first.
+    part_of : str, optional
+        Name of the statement of which the site is a part: observed data with missing values make
+        two sites.
     log_density : Variable, optional
         The log-density of the value where it does not follow from ``dist``: a draw that was
         made in another space carries its own.
@@ -64,6 +71,7 @@ class Site:
     name: str
     dist: Variable | None = None
     value: Any = None
+    result: Any = None
     observed: bool = False
     dims: tuple[str | None, ...] | None = None
     transform: Any = None
@@ -72,6 +80,7 @@ class Site:
     mask: Any = None
     infer: dict[str, Any] = field(default_factory=dict)
     plates: tuple[Any, ...] = ()
+    part_of: str | None = None
     log_density: Variable | None = None
     constraint: Any = None
     init: Any = None
@@ -95,11 +104,17 @@ class Site:
 
         Zero for sites that are neither ``sample`` nor ``factor``.
         """
+        made_of = (self.value, self.dist, self.scale, self.mask, self.log_density)
         cached = getattr(self, "_log_prob", None)
-        if cached is None or cached[0] is not self.value:
+        if cached is None or any(a is not b for a, b in zip(cached[0], made_of, strict=True)):
             value = scaled_and_masked(self.unscaled_log_prob, self.scale, self.mask)
-            cached = self._log_prob = (self.value, value)
+            cached = self._log_prob = (made_of, value)
         return cached[1]
+
+    @property
+    def outcome(self) -> Any:
+        """What the program goes on with: ``result`` if a handler set it, else the value."""
+        return self.value if self.result is None else self.result
 
     @property
     def unscaled_log_prob(self) -> Variable:

@@ -13,7 +13,52 @@ from pytensor.xtensor.type import XTensorType
 from pymc_svi.errors import SiteError, sentence
 from pymc_svi.handlers.log_prob import as_plain_tensor
 
-__all__ = ["as_site_value", "describe_shape"]
+__all__ = ["Drawn", "as_site_value", "as_tensor_variable", "describe_shape"]
+
+
+class Drawn(np.ndarray):
+    """A number or an array that a program drew, where it runs on concrete values.
+
+    It is a numpy array: a program can branch on it, loop over it and index with it. It can do what
+    a symbolic variable can as well, ``x.dimshuffle(...)``, ``x.eval()``.
+
+    Examples
+    --------
+    >>> from pymc_svi.handlers.values import Drawn
+    >>> x = Drawn.of([1.0, 2.0])
+    >>> float((x + 1).sum()), x.dimshuffle("x", 0).eval().shape
+    (5.0, (1, 2))
+    """
+
+    @classmethod
+    def of(cls, value: Any) -> Drawn:
+        """Return a value as a drawn one."""
+        return np.array(value).view(cls)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name.startswith("_array"):
+            raise AttributeError(name)
+        return getattr(pt.as_tensor(np.asarray(self)), name)
+
+    def __array_wrap__(self, array, context=None, return_scalar=False):
+        return np.asarray(array).view(type(self))
+
+    def copy(self, name: Any = None) -> Any:
+        """Copy as numpy does, or with a name as a variable, as ``pm.Deterministic`` asks for."""
+        if isinstance(name, str):
+            return pt.as_tensor(np.asarray(self)).copy(name=name)
+        return np.array(self).view(type(self))
+
+    def eval(self, *args, **kwargs) -> np.ndarray:
+        """Return the values."""
+        return np.asarray(self)
+
+
+def as_tensor_variable(value: Any) -> Variable:
+    """Return a value as a variable; numbers that were drawn as constants."""
+    if isinstance(value, Variable):
+        return value
+    return pt.as_tensor(np.asarray(value))
 
 
 def describe_shape(shape, dims=None) -> str:

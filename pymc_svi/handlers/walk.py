@@ -15,9 +15,10 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 
 from pymc_svi.handlers.imputation import is_partly_observed, no_density_of_its_own, observed_part
+from pymc_svi.handlers.record import recall
 from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.stack import apply_stack
-from pymc_svi.handlers.values import as_site_value
+from pymc_svi.handlers.values import as_site_value, as_tensor_variable
 
 __all__ = ["PARAM_TAG", "constant_dim_lengths", "scratch_model", "walk_model"]
 
@@ -87,9 +88,10 @@ class _Walk:
 
     def _sites_in_order(self) -> list[Variable]:
         named = list(self.model.named_vars.values())
+        kept = [part for var in named for part in recall(var).variables()]
         params = [
             var
-            for var in ancestors([*named, *self.model.rvs_to_values.values()])
+            for var in ancestors([*named, *self.model.rvs_to_values.values(), *kept])
             if hasattr(var.tag, PARAM_TAG)
         ]
         # A param comes before everything that can depend on it; among params, by creation.
@@ -104,22 +106,40 @@ class _Walk:
         del self.waiting[variable]
         if hasattr(variable.tag, PARAM_TAG):
             site = apply_stack(getattr(variable.tag, PARAM_TAG).site())
-            self.memo[variable] = site.value
+            self.memo[variable] = as_tensor_variable(site.outcome)
             return
         kind = self.kinds.get(variable)
         if kind is None:
             return
         site = self._sample(variable) if kind == "sample" else self._other(kind, variable)
+        self._recall(variable, site)
         apply_stack(site)
-        if site.value is not variable:
-            site.value = as_site_value(site.value, variable, site.name, site.dims)
-        self.memo[variable] = site.value
+        outcome = site.outcome
+        if outcome is not variable:
+            outcome = as_site_value(outcome, variable, site.name, site.dims)
+        self.memo[variable] = outcome
+
+    def _recall(self, variable: Variable, site: Site) -> None:
+        """Give a site what its variable remembers and PyMC does not."""
+        record = recall(variable)
+        site.scale = self._rebuilt(record.scale)
+        site.mask = self._rebuilt(record.mask)
+        site.infer = {**record.infer, **site.infer}
+        site.plates = record.plates
+        if site.log_density is None and record.log_density is not None:
+            site.log_density = self.rebuild(record.log_density)
+
+    def _rebuilt(self, value):
+        return self.rebuild(value) if isinstance(value, Variable) else value
 
     def _sample(self, rv: Variable) -> Site:
         model = self.model
-        observed = rv in self.observed
+        data = recall(rv).observed
+        observed = rv in self.observed or data is not None
         dist = self.rebuild(rv)
-        value = self.rebuild(model.rvs_to_values[rv]) if observed else None
+        value = None
+        if observed:
+            value = self.rebuild(model.rvs_to_values[rv] if data is None else data)
 
         def default(site: Site) -> None:
             if site.value is None:
@@ -144,6 +164,7 @@ class _Walk:
         )
         if is_partly_observed(rv):
             site.log_density = no_density_of_its_own()
+            site.part_of = rv.name.removesuffix("_unobserved")
         return site
 
     def rebuild_joined(self, observed_rv: Variable) -> Variable:
