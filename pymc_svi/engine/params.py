@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import pymc as pm
@@ -76,7 +77,24 @@ class ParamStore(Handler):
 
     def constrained(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return constrained values for unconstrained ones."""
-        return {
-            name: np.asarray(self.sites[name].constraint.constrain_value(np.asarray(value)))
-            for name, value in values.items()
-        }
+        with self.holding(values):
+            return {
+                name: np.asarray(self.sites[name].constraint.constrain_value(np.asarray(value)))
+                for name, value in values.items()
+            }
+
+    @contextmanager
+    def holding(self, values: Mapping[str, np.ndarray] | None = None) -> Iterator[None]:
+        """Inside, the variables may be set to try values: here, unconstrained ones.
+
+        A constraint may follow other params, as the support of a site in ``Uniform("x", 0, u)``
+        does; its numpy maps then look at the variables.
+        """
+        before = {name: site.unconstrained.get_value() for name, site in self.sites.items()}
+        try:
+            for name, value in (values or {}).items():
+                self.sites[name].unconstrained.set_value(np.array(value))
+            yield
+        finally:
+            for name, value in before.items():
+                self.sites[name].unconstrained.set_value(value)

@@ -12,6 +12,8 @@ from pytensor.graph.traversal import toposort
 from pytensor.tensor.random.op import RNGConsumerOp
 from pytensor.tensor.random.type import RandomType
 
+from pymc_svi.gradients.named_dims import without_named_dims
+
 __all__ = ["random_variables", "vectorize_draws"]
 
 
@@ -53,6 +55,7 @@ def vectorize_draws(
     >>> batch.eval().shape
     (5,)
     """
+    outputs = without_named_dims(outputs)
     batched = dict(batched or {})
     random: set[Variable] = set(batched)
     for node in toposort(outputs, blockers=list(batched)):
@@ -63,9 +66,9 @@ def vectorize_draws(
             batched[draw] = change_dist_size(draw, (n,), expand=True)
             random.add(draw)
     if batched:
-        vectorized = vectorize_graph(list(outputs), replace=batched)
+        vectorized = vectorize_graph(outputs, replace=batched)
     else:
-        vectorized = list(outputs)
+        vectorized = outputs
     return [
         new if new.ndim > old.ndim else pt.broadcast_to(new, (n, *old.shape))
         for new, old in zip(vectorized, outputs, strict=True)

@@ -18,14 +18,18 @@ import pytensor.tensor as pt
 from pymc.distributions.distribution import support_point
 from pymc.distributions.shape_utils import change_dist_size
 from pytensor.graph.basic import Variable
+from pytensor.xtensor import as_xtensor
+from pytensor.xtensor.type import XTensorType
 
 from pymc_svi.errors import sentence
 from pymc_svi.handlers import Site
+from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.values import as_site_value
 
 __all__ = [
     "InitStrategy",
     "init_to_feasible",
+    "init_to_generated",
     "init_to_initial_point",
     "init_to_mean",
     "init_to_median",
@@ -105,6 +109,42 @@ def init_to_value(site: Site, *, values: Mapping[str, Any] | None = None) -> Var
     return init_to_initial_point(site)
 
 
+class init_to_generated:
+    """A strategy that is made anew for each start, to start several sites jointly.
+
+    Parameters
+    ----------
+    generate : callable
+        Called without arguments, returns the strategy of one start; called again when the
+        log-density was not finite there.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pymc_svi.guides import init_to_generated, init_to_value
+    >>> rng = np.random.default_rng(1)
+    >>> def generate():
+    ...     slope = rng.normal()
+    ...     return init_to_value(values={"slope": slope, "intercept": -slope})
+    >>> strategy = init_to_generated(generate)
+    """
+
+    def __init__(self, generate: Callable[[], InitStrategy]):
+        if not callable(generate):
+            raise TypeError(
+                sentence(
+                    "init_to_generated: generate is a function that returns a strategy",
+                    found=repr(generate),
+                    fix="For example init_to_generated(lambda: init_to_value(values={...}))",
+                )
+            )
+        self.generate = generate
+
+    def __call__(self, site: Site) -> Variable:
+        """Start one site on its own."""
+        return self.generate()(site)
+
+
 def _support_point(site: Site) -> Variable:
     try:
         return support_point(site.dist)
@@ -123,6 +163,7 @@ def constrain(site: Site, value: Variable) -> Variable:
     """Map an unconstrained value to the support of a site, given the values of its parents."""
     if site.transform is None:
         return value
+    value = _with_dims(site, value)
     constrained = site.resolve(site.transform.backward(value, *site.dist.owner.inputs))
     return as_site_value(constrained, site.dist, site.name, site.dims)
 
@@ -131,7 +172,15 @@ def log_jac_det(site: Site, value: Variable) -> Variable | None:
     """Log-determinant of the Jacobian of :func:`constrain`; None for the identity."""
     if site.transform is None:
         return None
-    return site.resolve(site.transform.log_jac_det(value, *site.dist.owner.inputs))
+    value = _with_dims(site, value)
+    return as_plain_tensor(site.resolve(site.transform.log_jac_det(value, *site.dist.owner.inputs)))
+
+
+def _with_dims(site: Site, value: Variable) -> Variable:
+    """Return an unconstrained value with named dims where the site's transform works on them."""
+    if not isinstance(site.dist.type, XTensorType):
+        return value
+    return as_xtensor(value, dims=unconstrain(site, site.dist).type.dims)
 
 
 def new_rng() -> Variable:
