@@ -17,6 +17,7 @@ from pymc_svi.handlers import Site, Trace, replay, trace
 from pymc_svi.handlers.core import Program
 from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.values import describe_shape
+from pymc_svi.objectives.densities import derive_densities
 from pymc_svi.objectives.support import support_mismatch
 
 __all__ = ["paired_traces"]
@@ -37,6 +38,9 @@ def paired_traces(model: Program, guide: Program, *args, **kwargs) -> tuple[Trac
     guide_trace = trace(pathwise(guide)).get_trace(*args, **kwargs)
     model_trace = trace(meet(model, trace=guide_trace)).get_trace(*args, **kwargs)
     _check_same_latents(model_trace, guide_trace)
+    drawn = [site.value for site in guide_trace.latent.values()]
+    for traced in (guide_trace, model_trace):
+        derive_densities(traced, drawn)
     return model_trace, guide_trace
 
 
