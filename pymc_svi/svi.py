@@ -145,8 +145,8 @@ class SVI:
             Leave out steps whose loss or gradient is not finite; their losses are NaN. Without
             it such a step is an error.
         callbacks : iterable of callable
-            Called between chunks of steps with ``(state, losses)``; raise ``StopIteration`` to
-            end the fit.
+            Called every 100 steps and at the end with ``(state, losses)``; raise
+            ``StopIteration`` to end the fit.
 
         Returns
         -------
