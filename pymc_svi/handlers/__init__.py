@@ -7,8 +7,16 @@ programs and on built models, and composes with the others in any order.
 from pymc_svi.handlers.block import block
 from pymc_svi.handlers.condition import condition, uncondition
 from pymc_svi.handlers.core import Handler
+from pymc_svi.handlers.do import do
+from pymc_svi.handlers.equalize import equalize
+from pymc_svi.handlers.infer_config import infer_config
 from pymc_svi.handlers.interception import install
+from pymc_svi.handlers.lift import lift
+from pymc_svi.handlers.mask import mask
 from pymc_svi.handlers.replay import replay
+from pymc_svi.handlers.scale import scale
+from pymc_svi.handlers.scope import scope
+from pymc_svi.handlers.seed import seed
 from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.substitute import substitute
 from pymc_svi.handlers.trace import Trace, trace
@@ -19,7 +27,15 @@ __all__ = [
     "Trace",
     "block",
     "condition",
+    "do",
+    "equalize",
+    "infer_config",
+    "lift",
+    "mask",
     "replay",
+    "scale",
+    "scope",
+    "seed",
     "substitute",
     "trace",
     "uncondition",

@@ -9,6 +9,7 @@ handler is active the wrappers do nothing.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -55,7 +56,7 @@ def install() -> None:
 def _wrap_register_rv(register_rv):
     @functools.wraps(register_rv)
     def register_rv_as_site(self, rv_var, name, *, observed=None, **kwargs):
-        if not active_handlers():
+        if not active_handlers() and not _INFER.get():
             return register_rv(self, rv_var, name, observed=observed, **kwargs)
         data = None if observed is None else convert_observed_data(observed)
         if isinstance(data, np.ma.MaskedArray):
@@ -137,6 +138,24 @@ def handed_back(site: Site) -> Any:
     return view_op(outcome) if site.observed or site.result is not None else outcome
 
 
+def add_free_variable(model) -> Callable[[Site], None]:
+    """Return a default action: register the site's distribution in a model, and draw it."""
+
+    def default(site: Site) -> None:
+        if site.type == "deterministic":
+            site.value = add_deterministic(model, site)
+            return
+        if model is not None:
+            data = site.value if site.observed else None
+            with no_handlers():
+                site.dist = model.register_rv(site.dist, site.name, observed=data, dims=site.dims)
+            remember(site.dist, site)
+        if site.value is None:
+            site.value = site.dist
+
+    return default
+
+
 def add_deterministic(model, site: Site) -> Variable:
     """Register a site that a handler turned into a deterministic; return its variable."""
     with no_handlers():
@@ -180,7 +199,12 @@ def _wrap_add_named_variable(add_named_variable):
             if site.value is not var:
                 _put_in_place(kind, var, site)
 
-        apply_stack(Site(kind, var.name, value=var, dims=as_dims(dims), default=default))
+        site = Site(kind, var.name, value=var, dims=as_dims(dims), default=default)
+        apply_stack(site)
+        if kind == "deterministic" and site.result is not None:
+            # pm.Deterministic returns the variable it made: the site gets a copy of it.
+            site.value = var.owner.clone().outputs[0]
+            var.owner.inputs[0] = as_site_value(site.result, var, site.name, site.dims)
 
     return add_named_variable_as_site
 

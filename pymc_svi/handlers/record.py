@@ -41,9 +41,7 @@ class SiteRecord:
 def remember(variable: Variable, site: Site, *, observed: Variable | None = None) -> None:
     """Leave a site's record on a variable."""
     infer = {key: value for key, value in site.infer.items() if key not in ("obs", "was_observed")}
-    record = SiteRecord(
-        site.scale, site.mask, infer, site.plates, observed, site.log_density
-    )
+    record = SiteRecord(site.scale, site.mask, infer, site.plates, observed, site.log_density)
     setattr(variable.tag, _TAG, record)
 
 

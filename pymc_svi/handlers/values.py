@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
-from pytensor.graph.basic import Variable
+from pytensor.graph.basic import Constant, Variable
+from pytensor.tensor.type import TensorType
+from pytensor.tensor.variable import TensorConstant
 from pytensor.xtensor import as_xtensor
 from pytensor.xtensor.type import XTensorType
 
@@ -16,42 +20,88 @@ from pymc_svi.handlers.log_prob import as_plain_tensor
 __all__ = ["Drawn", "as_site_value", "as_tensor_variable", "describe_shape"]
 
 
-class Drawn(np.ndarray):
+class Drawn(TensorConstant):
     """A number or an array that a program drew, where it runs on concrete values.
 
-    It is a numpy array: a program can branch on it, loop over it and index with it. It can do what
-    a symbolic variable can as well, ``x.dimshuffle(...)``, ``x.eval()``.
+    It is a symbolic constant that can do what a number can: a program may branch on it, loop
+    over it, compare it and compute with it. (As with all symbolic variables ``==`` compares
+    identity; write ``float(x) == 1``.)
 
     Examples
     --------
     >>> from pymc_svi.handlers.values import Drawn
-    >>> x = Drawn.of([1.0, 2.0])
-    >>> float((x + 1).sum()), x.dimshuffle("x", 0).eval().shape
-    (5.0, (1, 2))
+    >>> n = Drawn.of(3)
+    >>> [i for i in range(n)], bool(n > 2), float(n + 0.5)
+    ([0, 1, 2], True, 3.5)
     """
 
     @classmethod
     def of(cls, value: Any) -> Drawn:
         """Return a value as a drawn one."""
-        return np.array(value).view(cls)
+        array = np.asarray(value)
+        return cls(TensorType(str(array.dtype), shape=array.shape), array)
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name.startswith("_array"):
-            raise AttributeError(name)
-        return getattr(pt.as_tensor(np.asarray(self)), name)
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.data, dtype=dtype)
 
-    def __array_wrap__(self, array, context=None, return_scalar=False):
-        return np.asarray(array).view(type(self))
+    def __bool__(self) -> bool:
+        return bool(self.data)
 
-    def copy(self, name: Any = None) -> Any:
-        """Copy as numpy does, or with a name as a variable, as ``pm.Deterministic`` asks for."""
-        if isinstance(name, str):
-            return pt.as_tensor(np.asarray(self)).copy(name=name)
-        return np.array(self).view(type(self))
+    def __float__(self) -> float:
+        return float(self.data)
+
+    def __int__(self) -> int:
+        return int(self.data)
+
+    def __index__(self) -> int:
+        return operator.index(self.data.item())
+
+    def __iter__(self):
+        return map(Drawn.of, self.data)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.data.item() if self.data.ndim == 0 else self.data, spec)
+
+    def __repr__(self) -> str:
+        return repr(self.data)
+
+    def item(self, *args) -> Any:
+        """Return the number."""
+        return self.data.item(*args)
 
     def eval(self, *args, **kwargs) -> np.ndarray:
         """Return the values."""
-        return np.asarray(self)
+        return self.data
+
+
+def _eager(name: str) -> Callable[..., Any]:
+    """Make an operator that computes at once where all it is given are numbers."""
+    symbolic = getattr(TensorConstant, name)
+    on_arrays = getattr(np.ndarray, name)
+
+    def operate(self, *others):
+        if any(isinstance(o, Variable) and not isinstance(o, Constant) for o in others):
+            return symbolic(self, *others)
+        arrays = [o.data if isinstance(o, Constant) else o for o in others]
+        result = on_arrays(self.data, *arrays)
+        if result is NotImplemented:
+            return symbolic(self, *others)
+        return Drawn.of(result)
+
+    return operate
+
+
+_BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
+for _name in (
+    *(f"__{side}{op}__" for op in _BINARY for side in ("", "r")),
+    *(f"__{op}__" for op in ("lt", "le", "gt", "ge", "neg", "abs", "getitem")),
+    *("sum", "mean", "max", "min", "prod", "any", "all"),
+):
+    if hasattr(TensorConstant, _name) and hasattr(np.ndarray, _name):
+        setattr(Drawn, _name, _eager(_name))
 
 
 def as_tensor_variable(value: Any) -> Variable:

@@ -1,0 +1,49 @@
+"""Unnamed distributions: copies with a generator of their own, and with another batch shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytensor
+from pymc.distributions.shape_utils import change_dist_size
+from pytensor.graph.basic import Variable
+from pytensor.tensor.random.type import RandomType
+from pytensor.xtensor.type import XTensorType
+
+__all__ = ["batch_shape", "fresh", "is_distribution", "support_ndim", "with_batch_shape"]
+
+
+def is_distribution(value: Any) -> bool:
+    """Whether a value is a random variable, as ``pm.Normal.dist(0, 1)`` makes one."""
+    owner = getattr(value, "owner", None)
+    return owner is not None and hasattr(owner.op, "ndim_supp")
+
+
+def support_ndim(rv: Variable) -> int:
+    """Return how many dimensions on the right make one value of a distribution."""
+    return int(getattr(rv.owner.op, "ndim_supp", 0))
+
+
+def batch_shape(rv: Variable) -> tuple[int | None, ...]:
+    """Return the static shape of a distribution without its support dimensions."""
+    return tuple(rv.type.shape[: rv.type.ndim - support_ndim(rv)])
+
+
+def fresh(rv: Variable) -> Variable:
+    """Return a copy of a random variable that draws independently of it."""
+    node = rv.owner
+    inputs = [
+        pytensor.shared(np.random.default_rng()) if isinstance(inp.type, RandomType) else inp
+        for inp in node.inputs
+    ]
+    return node.clone_with_new_inputs(inputs).outputs[node.outputs.index(rv)]
+
+
+def with_batch_shape(rv: Variable, shape: tuple[Any, ...]) -> Variable:
+    """Return a distribution like ``rv`` with another batch shape, drawing independently of it."""
+    if isinstance(rv.type, XTensorType):
+        return fresh(rv)
+    if batch_shape(rv) == tuple(shape):
+        return fresh(rv)
+    return change_dist_size(rv, new_size=tuple(shape))
