@@ -80,10 +80,10 @@ def guide(flips):
 svi = SVI(
     model,
     guide,
-    optim.Adam(optim.cosine_decay(0.02, decay_steps=10_000, alpha=0.01)),
-    Trace_ELBO(num_particles=5),
+    optim.Adam(optim.cosine_decay(0.02, decay_steps=20_000)),
+    Trace_ELBO(num_particles=20),
 )
-result = svi.run(10_000, flips, random_seed=RANDOM_SEED, progressbar=False)
+result = svi.run(20_000, flips, random_seed=RANDOM_SEED, progressbar=False)
 
 alpha, beta = result.params["alpha_q"], result.params["beta_q"]
 posterior = stats.beta(alpha, beta)
