@@ -1,8 +1,13 @@
 """Automatic guides, and where they start."""
 
 from pymc_svi.guides.base import AutoGuide
+from pymc_svi.guides.batched_normal import AutoBatchedMultivariateNormal
+from pymc_svi.guides.continuous import AutoContinuous
+from pymc_svi.guides.delta import AutoDelta
+from pymc_svi.guides.diagonal_normal import AutoDiagonalNormal
 from pymc_svi.guides.init import (
     init_to_feasible,
+    init_to_generated,
     init_to_initial_point,
     init_to_mean,
     init_to_median,
@@ -10,14 +15,23 @@ from pymc_svi.guides.init import (
     init_to_uniform,
     init_to_value,
 )
+from pymc_svi.guides.laplace import AutoLaplaceApproximation
+from pymc_svi.guides.low_rank import AutoLowRankMultivariateNormal
 from pymc_svi.guides.multivariate_normal import AutoMultivariateNormal
 from pymc_svi.guides.normal import AutoNormal
 
 __all__ = [
+    "AutoBatchedMultivariateNormal",
+    "AutoContinuous",
+    "AutoDelta",
+    "AutoDiagonalNormal",
     "AutoGuide",
+    "AutoLaplaceApproximation",
+    "AutoLowRankMultivariateNormal",
     "AutoMultivariateNormal",
     "AutoNormal",
     "init_to_feasible",
+    "init_to_generated",
     "init_to_initial_point",
     "init_to_mean",
     "init_to_median",

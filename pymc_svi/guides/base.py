@@ -1,135 +1,35 @@
-"""What automatic guides share: they follow the model, draw in unconstrained space, and start somewhere."""
+"""What automatic guides share: they follow the model and draw in unconstrained space."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import pymc as pm
-import pytensor
-from pymc.pytensorf import find_rng_nodes, reseed_rngs
 from pytensor.graph.basic import Variable
+from scipy.special import ndtri
 
-from pymc_svi.errors import InitializationError, SiteError, sentence
-from pymc_svi.guides.init import (
-    InitStrategy,
-    constrain,
-    init_to_initial_point,
-    log_jac_det,
-    unconstrain,
-)
-from pymc_svi.handlers import Handler, Site, block, trace
-from pymc_svi.handlers.core import Program, run_program
-from pymc_svi.handlers.log_prob import as_plain_tensor
-from pymc_svi.handlers.stack import no_handlers
-from pymc_svi.handlers.values import as_site_value
+from pymc_svi.errors import SiteError, sentence
+from pymc_svi.guides.fitted import FittedGuide
+from pymc_svi.guides.init import InitStrategy, constrain, init_to_initial_point, log_jac_det
+from pymc_svi.guides.prototype import Latent, Prototype
+from pymc_svi.handlers import Handler, Site, block
+from pymc_svi.handlers.core import Program, built_model, run_program
+from pymc_svi.handlers.walk import scratch_model
 from pymc_svi.primitives import init_seed
 
 __all__ = ["AutoGuide", "Latent", "Prototype"]
 
+Marginals = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
-@dataclass(frozen=True)
-class Latent:
-    """A latent site of the model, as a guide sees it.
-
-    Attributes
-    ----------
-    name : str
-        Its name.
-    shape : tuple of int
-        Its shape in unconstrained space.
-    dims : tuple of (str or None), optional
-        Its dims, if the unconstrained value has them too.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dims: tuple[str | None, ...] | None
-
-    @property
-    def size(self) -> int:
-        """Number of unconstrained elements."""
-        return int(np.prod(self.shape))
-
-
-class Prototype:
-    """The latent sites of a model, found by one run of it, and where they start."""
-
-    def __init__(self, model: Program, init_loc_fn: InitStrategy, args, kwargs):
-        # Run apart from the handlers around: this run is not part of the guide's.
-        with no_handlers():
-            start = _Start(init_loc_fn)
-            with start:
-                traced = trace(model).get_trace(*args, **kwargs)
-        self._names = list(start.unconstrained)
-        self._compute = pytensor.function(
-            [], list(start.unconstrained.values()), mode="FAST_COMPILE"
-        )
-        self._rngs = find_rng_nodes(self._compute.maker.fgraph.outputs)
-        values = self.start(0)
-        self.latents = {
-            name: Latent(name, values[name].shape, _unconstrained_dims(traced[name], values[name]))
-            for name in self._names
-        }
-
-    @lru_cache(maxsize=2)  # noqa: B019, as short-lived as the guide's run that made it
-    def start(self, seed: int) -> Mapping[str, np.ndarray]:
-        """Return the starting values in unconstrained space."""
-        if self._rngs:
-            reseed_rngs(self._rngs, seed)
-        values = dict(zip(self._names, map(np.asarray, self._compute()), strict=True))
-        for name, value in values.items():
-            if not np.isfinite(value).all():
-                raise InitializationError(
-                    sentence(
-                        f"Site {name!r} starts outside its support",
-                        found=f"the unconstrained value {value}",
-                        fix="Choose another init_loc_fn, or init_to_value(values={...})",
-                    )
-                )
-        return values
-
-
-def _unconstrained_dims(site: Site, value: np.ndarray):
-    same_ndim = site.dims is not None and len(site.dims) == value.ndim
-    elementwise = getattr(site.transform, "ndim_supp", 0) == 0
-    return site.dims if same_ndim and elementwise else None
-
-
-class _Start(Handler):
-    """Give each latent site its starting value."""
-
-    def __init__(self, init_loc_fn: InitStrategy):
-        super().__init__()
-        self.init_loc_fn = init_loc_fn
-        self.unconstrained: dict[str, Variable] = {}
-
-    def process_message(self, site: Site) -> None:
-        if not site.is_latent or site.value is not None:
-            return
-        check_continuous(site)
-        value = self.init_loc_fn(site)
-        site.value = as_site_value(value, site.dist, site.name, site.dims)
-        self.unconstrained[site.name] = as_plain_tensor(unconstrain(site, site.value))
-
-
-def check_continuous(site: Site) -> None:
-    """Refuse a discrete latent site, which has no unconstrained space."""
-    dtype = as_plain_tensor(site.dist).type.dtype
-    if not dtype.startswith("float"):
-        raise SiteError(
-            sentence(
-                f"Site {site.name!r} is discrete ({dtype}); this guide handles continuous sites only",
-                fix="Marginalise it out of the model, condition on it, or write a guide for it",
-            )
-        )
+# How many draws quantiles are taken from where there is no formula.
+_QUANTILE_DRAWS = 20_000
 
 
 class AutoGuide(ABC):
-    """Base of the guides that are made from a model.
+    """Base of the guides that are made from a model; called itself, it chooses a family.
 
     An automatic guide runs the model itself: each latent site is given a draw instead of its
     prior, so that the sites downstream, and the bounds that depend on other sites, see the
@@ -144,6 +44,9 @@ class AutoGuide(ABC):
     init_loc_fn : callable, default ``init_to_initial_point``
         Where the guide starts; see :mod:`pymc_svi.guides.init`.
     """
+
+    # What ``AutoGuide(model)`` makes; set by the module that has the choice.
+    chooser: ClassVar[type[AutoGuide] | None] = None
 
     def __init__(
         self,
@@ -176,12 +79,23 @@ class AutoGuide(ABC):
         # The latent sites of the model at the first run. Later runs leave other sites alone:
         # data that are not passed when predicting make no new latent sites.
         self._names: tuple[str, ...] | None = None
+        self._last_run: tuple[tuple, dict[str, Any], pm.Model] | None = None
+
+    def __new__(cls, *args, **kwargs):
+        """Make a guide; ``AutoGuide`` itself makes one that chooses a family."""
+        return super().__new__(cls.chooser if cls is AutoGuide and cls.chooser else cls)
+
+    # --- running ------------------------------------------------------------------------------
 
     def __call__(self, *args, **kwargs) -> None:
         """Run the guide: emit one site for each latent site of the model."""
-        model = self.model
-        if self._names is not None:
-            model = block(model, hide_fn=lambda s: s.is_latent and s.name not in self._names)
+        context = scratch_model(built_model(self.model), pm.Model.get_context(error_if_none=False))
+        self._last_run = args, kwargs, context
+        self.run(args, kwargs)
+
+    def run(self, args: tuple, kwargs: Mapping[str, Any]) -> Mapping[str, Variable]:
+        """Emit the guide's sites; return its draws in unconstrained space by site name."""
+        model = self.visible_model()
         prototype = Prototype(model, self.init_loc_fn, args, kwargs)
         if not prototype.latents:
             raise SiteError(
@@ -191,21 +105,225 @@ class AutoGuide(ABC):
                 )
             )
         self._names = tuple(prototype.latents)
-        draw = self.begin(prototype)
-        with _Latents(draw):
+        latents = _Latents(self.begin(prototype))
+        with latents:
             run_program(model, *args, **kwargs)
+        return latents.unconstrained
+
+    def visible_model(self) -> Program:
+        """Return the model without latent sites that it did not have at the first run."""
+        if self._names is None:
+            return self.model
+        return block(self.model, hide_fn=lambda s: s.is_latent and s.name not in self._names)
 
     @abstractmethod
     def begin(self, prototype: Prototype):
         """Declare what all sites share; return the function that draws one site.
 
         The function is called with a site and returns its unconstrained value and the
-        log-density of that value, elementwise or for the site as a whole.
+        log-density of that value, elementwise or for the site as a whole. It may also set the
+        site's ``value`` and ``log_density`` itself and return None.
         """
 
     def start_of(self, prototype: Prototype, name: str):
         """Return the function that makes the starting value of a site's location."""
         return lambda: prototype.start(init_seed())[name]
+
+    # --- once it is fitted --------------------------------------------------------------------
+
+    def fitted(self, params: Mapping[str, Any], *args, **kwargs) -> Program:
+        """Return the program to draw from when the params are those of a fit.
+
+        It is the guide itself for most. A guide that has more to compute once the fit is over,
+        as a Laplace approximation has, does so here.
+
+        Parameters
+        ----------
+        params : dict of str to array_like
+            Constrained values of the params.
+        *args, **kwargs
+            Arguments of the fit; by default those the guide was last run with.
+        """
+        return lambda *args, **kwargs: self.run(args, kwargs)
+
+    def median(self, params: Mapping[str, Any], *args, **kwargs) -> dict[str, np.ndarray]:
+        """Return a central value of each latent site, inside its support.
+
+        The medians of the unconstrained elements, mapped to the supports. That is the median
+        of each element where the map acts on elements and follows no other site.
+
+        Parameters
+        ----------
+        params : dict of str to array_like
+            Constrained values of the params, as in ``result.params``.
+        *args, **kwargs
+            Arguments of the model; by default those the guide was last run with.
+        """
+        fitted = self.at(params, *args, **kwargs)
+        latents = fitted.prototype().latents
+        marginals = self.marginals(params, latents)
+        if marginals is None:
+            draws = fitted.draws(_QUANTILE_DRAWS, 0, unconstrained=True)
+            center = {name: np.median(value, axis=0) for name, value in draws.items()}
+        else:
+            center = {name: loc for name, (loc, _) in marginals.items()}
+        values = fitted.constrained(latents, {name: v[None] for name, v in center.items()})
+        return {name: value[0] for name, value in values.items()}
+
+    def quantiles(
+        self,
+        params: Mapping[str, Any],
+        q: float | Sequence[float],
+        *args,
+        random_seed: Any = 0,
+        **kwargs,
+    ) -> dict[str, np.ndarray]:
+        """Return quantiles of each element of each latent site.
+
+        Exact for guides whose marginals are Normal, at sites whose map to unconstrained space
+        acts on elements and follows no other site; from 20,000 draws otherwise.
+
+        Parameters
+        ----------
+        params : dict of str to array_like
+            Constrained values of the params, as in ``result.params``.
+        q : float or sequence of float
+            Probabilities between 0 and 1.
+        *args, **kwargs
+            Arguments of the model; by default those the guide was last run with.
+        random_seed : int, default 0
+            Seed of the draws.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            By site name, with a leading axis for ``q`` unless that is a number.
+        """
+        probabilities = np.atleast_1d(np.asarray(q, dtype="float64"))
+        if probabilities.ndim != 1 or not ((probabilities >= 0) & (probabilities <= 1)).all():
+            raise ValueError(sentence("quantiles: q must be probabilities", found=repr(q)))
+        fitted = self.at(params, *args, **kwargs)
+        latents = fitted.prototype().latents
+        marginals = self.marginals(params, latents)
+        exact = fitted.on_their_own(latents) if marginals else set()
+        values: dict[str, np.ndarray] = {}
+        if marginals and exact:
+            # The last two rows tell whether the map is increasing.
+            z = ndtri(np.concatenate([probabilities, 1 - probabilities, [0.25, 0.75]]))
+            points = {
+                name: loc + sd * z.reshape(-1, *[1] * loc.ndim)
+                for name, (loc, sd) in marginals.items()
+            }
+            n = len(probabilities)
+            for name, value in fitted.constrained(latents, points).items():
+                rising = value[-1] >= value[-2]
+                values[name] = np.where(rising, value[:n], value[n : 2 * n])
+        if len(exact) < len(latents):
+            draws = fitted.draws(_QUANTILE_DRAWS, random_seed)
+            for name in latents:
+                if name not in exact:
+                    values[name] = np.quantile(draws[name], probabilities, axis=0)
+        return {name: values[name][0] if np.ndim(q) == 0 else values[name] for name in latents}
+
+    def sample_posterior(
+        self,
+        params: Mapping[str, Any],
+        draws: int = 1_000,
+        *args,
+        random_seed: Any = None,
+        **kwargs,
+    ) -> dict[str, np.ndarray]:
+        """Draw the latent sites, and the deterministics that follow from them.
+
+        ``result.sample_posterior`` gives the same as a DataTree with dims and coords.
+
+        Parameters
+        ----------
+        params : dict of str to array_like
+            Constrained values of the params, as in ``result.params``.
+        draws : int, default 1_000
+            Number of draws.
+        *args, **kwargs
+            Arguments of the model; by default those the guide was last run with.
+        random_seed : int, optional
+            Seed.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            Arrays of shape ``(draws, *shape)`` by site name.
+        """
+        fitted = self.at(params, *args, **kwargs)
+        return fitted.draws(draws, random_seed, deterministics=True)
+
+    def get_posterior(self, params: Mapping[str, Any], *args, **kwargs) -> Any:
+        """Return the fitted distribution in unconstrained space, as an unnamed PyMC one.
+
+        One distribution over all elements for guides that draw them jointly; a dict of them by
+        site name for guides that draw each site on its own.
+
+        Parameters
+        ----------
+        params : dict of str to array_like
+            Constrained values of the params, as in ``result.params``.
+        *args, **kwargs
+            Arguments of the model; by default those the guide was last run with.
+        """
+        raise NotImplementedError(
+            sentence(
+                f"{type(self).__name__} has no distribution of its own in unconstrained space",
+                fix="Use its draws: sample_posterior(params)",
+            )
+        )
+
+    def to_model(self, params: Mapping[str, Any], *args, **kwargs) -> pm.Model:
+        """Return the fitted guide as a model: its law, without the data.
+
+        The unconstrained elements are its random variables; the latent sites of the original
+        model, under their names and with their dims, and its deterministics follow from them.
+        ``pm.sample_prior_predictive`` of it draws from the guide.
+
+        Parameters
+        ----------
+        params : dict of str to array_like
+            Constrained values of the params, as in ``result.params``.
+        *args, **kwargs
+            Arguments of the model; by default those the guide was last run with.
+        """
+        fitted = self.at(params, *args, **kwargs)
+        latents = fitted.prototype().latents
+        posterior = self.get_posterior(params, *fitted.args, **fitted.kwargs)
+        return fitted.as_model(latents, self.register_posterior, posterior)
+
+    def register_posterior(
+        self, model: pm.Model, posterior: Any, latents: Mapping[str, Latent]
+    ) -> Mapping[str, Variable]:
+        """Make the variables of :meth:`get_posterior` part of a model; return each site's."""
+        return {
+            name: model.register_rv(dist, f"{name}_unconstrained")
+            for name, dist in posterior.items()
+        }
+
+    def marginals(
+        self, params: Mapping[str, Any], latents: Mapping[str, Latent]
+    ) -> Marginals | None:
+        """Return mean and standard deviation of each unconstrained element, if all are Normal."""
+        return None
+
+    def at(self, params: Mapping[str, Any], *args, **kwargs) -> FittedGuide:
+        """Return the guide at fixed params, ready to be evaluated."""
+        if not isinstance(params, Mapping):
+            raise TypeError(
+                sentence(
+                    f"{type(self).__name__}: params are a dict of arrays by name",
+                    found=type(params).__name__,
+                    fix="Pass result.params",
+                )
+            )
+        context = scratch_model(built_model(self.model), pm.Model.get_context(error_if_none=False))
+        if not args and not kwargs and self._last_run is not None:
+            args, kwargs, context = self._last_run
+        return FittedGuide(self, params, args, kwargs, context)
 
     def __repr__(self) -> str:
         model = getattr(self.model, "__name__", None) or "model"
@@ -218,6 +336,7 @@ class _Latents(Handler):
     def __init__(self, draw):
         super().__init__()
         self.draw = draw
+        self.unconstrained: dict[str, Variable] = {}
 
     def process_message(self, site: Site) -> None:
         if site.type == "param":
@@ -225,7 +344,11 @@ class _Latents(Handler):
         if not site.is_latent or site.value is not None:
             site.stop = True
             return
-        unconstrained, log_density = self.draw(site)
+        drawn = self.draw(site)
+        if drawn is None:
+            return
+        unconstrained, log_density = drawn
+        self.unconstrained[site.name] = unconstrained
         site.value = constrain(site, unconstrained)
         jacobian = log_jac_det(site, unconstrained)
         if jacobian is not None:

@@ -8,24 +8,21 @@ import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
 
 from pymc_svi.constraints import scaled_unit_lower_cholesky
-from pymc_svi.gradients import rsample
-from pymc_svi.guides.base import AutoGuide, Prototype
+from pymc_svi.guides.continuous import AutoGaussianVector, standard_normal
 from pymc_svi.guides.init import InitStrategy, init_to_initial_point
 from pymc_svi.guides.normal import check_init_scale
-from pymc_svi.handlers import Site
+from pymc_svi.guides.prototype import Prototype
 from pymc_svi.handlers.core import Program
-from pymc_svi.handlers.log_prob import zero
-from pymc_svi.handlers.stack import apply_stack
-from pymc_svi.primitives import init_seed, param
+from pymc_svi.primitives import param
 
-__all__ = ["AutoMultivariateNormal"]
+__all__ = ["AutoMultivariateNormal", "matrix_vector"]
 
 # Up to this many latents a product of a matrix and a vector is cheaper as one fused loop than
 # as a call of BLAS, whose wrappers take half a minute to compile on a new machine.
 _SMALL = 64
 
 
-class AutoMultivariateNormal(AutoGuide):
+class AutoMultivariateNormal(AutoGaussianVector):
     """Full-rank guide: one multivariate Normal over all latent elements, in unconstrained space.
 
     The family and the optimum of ``pm.fit(method="fullrank_advi")``. Its params are
@@ -72,48 +69,40 @@ class AutoMultivariateNormal(AutoGuide):
         super().__init__(model, prefix=prefix, init_loc_fn=init_loc_fn)
         self.init_scale = check_init_scale(type(self).__name__, init_scale)
 
-    def begin(self, prototype: Prototype):
-        """Emit the joint draw; return the function that takes one site's part of it."""
-        latents = prototype.latents
-        size = sum(latent.size for latent in latents.values())
-
-        def start() -> np.ndarray:
-            values = prototype.start(init_seed())
-            return np.concatenate([values[name].ravel() for name in latents])
-
-        loc = param(f"{self.prefix}_loc", start)
+    def draw_joint(self, prototype: Prototype) -> tuple[Variable, Variable]:
+        """Declare location and Cholesky factor; draw."""
+        size = prototype.size
+        loc = param(f"{self.prefix}_loc", lambda: self.start_vector(prototype))
         scale_tril = param(
             f"{self.prefix}_scale_tril",
             lambda: self.init_scale * np.eye(size),
             constraint=scaled_unit_lower_cholesky,
         )
-        noise = rsample(pm.Normal.dist(0.0, 1.0, shape=size))
-        if size <= _SMALL:
-            offset = (scale_tril * noise).sum(axis=-1)
-        else:
-            offset = scale_tril @ noise
+        noise = standard_normal(size)
         # The density of loc + L @ noise, written in the noise: no triangular solve.
         log_density = (
             -0.5 * (noise**2).sum()
             - pt.log(pt.diagonal(scale_tril)).sum()
             - 0.5 * size * np.log(2 * np.pi)
         )
-        joint = apply_stack(
-            Site(
-                "sample",
-                f"_{self.prefix}_latent",
-                value=loc + offset,
-                log_density=log_density,
-                infer={"is_auxiliary": True},
-            )
-        ).value
-        ends = np.cumsum([latent.size for latent in latents.values()])
-        parts = {
-            latent.name: joint[end - latent.size : end].reshape(latent.shape)
-            for latent, end in zip(latents.values(), ends, strict=True)
-        }
+        return loc + matrix_vector(scale_tril, noise), log_density
 
-        def draw(site: Site) -> tuple[Variable, Variable]:
-            return parts[site.name], zero()
+    def moments(self, params):
+        """Return mean and standard deviation of the vector."""
+        scale_tril = np.asarray(params[f"{self.prefix}_scale_tril"])
+        return np.asarray(params[f"{self.prefix}_loc"]), np.sqrt((scale_tril**2).sum(axis=-1))
 
-        return draw
+    def get_posterior(self, params, *args, **kwargs):
+        """Return the fitted multivariate Normal, in unconstrained space."""
+        loc, chol = (np.asarray(params[f"{self.prefix}_{p}"]) for p in ("loc", "scale_tril"))
+        return pm.MvNormal.dist(loc, chol=chol)
+
+
+def matrix_vector(matrix: Variable, vector: Variable) -> Variable:
+    """Return the product of a matrix and a vector, or of batches of them."""
+    size = matrix.type.shape[-1]
+    if size is not None and size <= _SMALL:
+        return (matrix * vector[..., None, :]).sum(axis=-1)
+    if matrix.ndim == 2:
+        return matrix @ vector
+    return pt.matmul(matrix, vector[..., None])[..., 0]

@@ -43,7 +43,7 @@ class AutoNormal(AutoGuide):
     Examples
     --------
     >>> import pymc as pm
-import pytensor.tensor as pt
+    import pytensor.tensor as pt
     >>> from pymc_svi import handlers
     >>> from pymc_svi.guides import AutoNormal
     >>> def model():
@@ -87,6 +87,22 @@ import pytensor.tensor as pt
             return loc + scale * eps, log_density
 
         return draw
+
+    def marginals(self, params, latents):
+        """Return mean and standard deviation of each unconstrained element."""
+        stems = {name: f"{name}_{self.prefix}" for name in latents}
+        return {
+            name: (np.asarray(params[f"{stem}_loc"]), np.asarray(params[f"{stem}_scale"]))
+            for name, stem in stems.items()
+        }
+
+    def get_posterior(self, params, *args, **kwargs):
+        """Return the fitted Normal of each site, in unconstrained space."""
+        latents = self.at(params, *args, **kwargs).prototype().latents
+        return {
+            name: pm.Normal.dist(loc, scale)
+            for name, (loc, scale) in self.marginals(params, latents).items()
+        }
 
 
 def check_init_scale(guide: str, init_scale: float) -> float:

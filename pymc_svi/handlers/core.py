@@ -99,7 +99,7 @@ class Handler:
         """Run the wrapped program under this handler, or wrap one when used as a decorator."""
         if self.program is None:
             if len(args) == 1 and not kwargs and (callable(args[0]) or _is_model(args[0])):
-                return self._around(args[0])
+                return self.around(args[0])
             raise TypeError(
                 sentence(
                     f"{type(self).__name__} has no program to run",
@@ -110,7 +110,8 @@ class Handler:
         with copy.copy(self):
             return run_program(self.program, *args, **kwargs)
 
-    def _around(self, program: Program) -> Self:
+    def around(self, program: Program) -> Self:
+        """Return a handler with the same settings around a program."""
         wrapped = copy.copy(self)
         Handler.__init__(wrapped, program)
         return wrapped

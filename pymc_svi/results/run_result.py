@@ -144,5 +144,11 @@ class SVIRunResult:
         svi = self._svi
         with svi.context():
             return guided_run(
-                svi.model, svi.guide, self.params, args, kwargs, predictive=predictive
+                svi.model,
+                svi.guide,
+                self.params,
+                args,
+                kwargs,
+                predictive=predictive,
+                fitted_on=self._arguments,
             )

@@ -18,6 +18,7 @@ from pymc_svi.engine.training import training_mode
 from pymc_svi.errors import SiteError, did_you_mean, quoted, sentence
 from pymc_svi.evaluation import evaluation_mode
 from pymc_svi.gradients.particles import vectorize_draws
+from pymc_svi.guides import AutoGuide
 from pymc_svi.handlers import Handler, Site, Trace, replay, trace, uncondition
 from pymc_svi.handlers.core import Program
 from pymc_svi.handlers.log_prob import as_plain_tensor
@@ -81,6 +82,7 @@ def guided_run(
     kwargs: Mapping[str, Any],
     *,
     predictive: bool = False,
+    fitted_on: Arguments | None = None,
 ) -> GuidedRun:
     """Run a model on draws of its guide at fitted params.
 
@@ -92,13 +94,26 @@ def guided_run(
         Constrained values of the params.
     predictive : bool, default False
         Draw the observed sites too, instead of giving them their data.
+    fitted_on : Arguments, optional
+        The arguments of the fit, for guides that compute something from them once it is over.
     """
+    guide = fitted_guide(guide, params, fitted_on)
     with FixedParams(params):
         guide_trace = trace(guide).get_trace(*args, **kwargs)
         program = uncondition(model) if predictive else model
         model_trace = trace(replay(program, trace=guide_trace)).get_trace(*args, **kwargs)
     guided = tuple(name for name in guide_trace.latent if name in model_trace)
     return GuidedRun(model_trace, guided)
+
+
+def fitted_guide(guide: Program, params: Mapping[str, Any], arguments: Arguments | None) -> Program:
+    """Return what to draw from when the params are those of a fit; see ``AutoGuide.fitted``."""
+    if isinstance(guide, Handler) and guide.program is not None:
+        return guide.around(fitted_guide(guide.program, params, arguments))
+    if not isinstance(guide, AutoGuide) or not params:
+        return guide
+    args, kwargs = ((), {}) if arguments is None else arguments.split(arguments.variables())
+    return guide.fitted(params, *args, **kwargs)
 
 
 def as_arguments(args: tuple, kwargs: Mapping[str, Any]) -> tuple[tuple, dict[str, Any]]:

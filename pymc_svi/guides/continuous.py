@@ -1,0 +1,107 @@
+"""What guides share that draw all latent elements jointly, as one vector in unconstrained space."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pymc as pm
+from pytensor.graph.basic import Variable
+
+from pymc_svi.errors import SiteError, sentence
+from pymc_svi.gradients import rsample
+from pymc_svi.guides.base import AutoGuide
+from pymc_svi.guides.prototype import Latent, Prototype
+from pymc_svi.handlers import Site
+from pymc_svi.handlers.log_prob import zero
+from pymc_svi.handlers.stack import apply_stack
+from pymc_svi.primitives import init_seed
+
+__all__ = ["AutoContinuous", "AutoGaussianVector", "standard_normal"]
+
+
+class AutoContinuous(AutoGuide):
+    """Base of the guides with one joint draw: a vector of all unconstrained elements.
+
+    Subclasses implement :meth:`draw_joint` and, for what can be asked of a fitted guide,
+    ``get_posterior``. The vector is the auxiliary site ``_auto_latent``; the sites of the model
+    are its slices, in the order of the model.
+    """
+
+    def begin(self, prototype: Prototype):
+        """Emit the joint draw; return the function that takes one site's part of it."""
+        self.check_latents(prototype.latents)
+        joint, log_density = self.draw_joint(prototype)
+        site = apply_stack(
+            Site(
+                "sample",
+                f"_{self.prefix}_latent",
+                value=joint,
+                log_density=log_density,
+                infer={"is_auxiliary": True},
+            )
+        )
+        parts = self.split(site.value, prototype.latents)
+
+        def draw(site: Site) -> tuple[Variable, Variable]:
+            return parts[site.name], zero()
+
+        return draw
+
+    @abstractmethod
+    def draw_joint(self, prototype: Prototype) -> tuple[Variable, Variable]:
+        """Declare the params; return the joint draw and its log-density, a scalar."""
+
+    def check_latents(self, latents: Mapping[str, Latent]) -> None:
+        """Refuse latent sites that a joint draw cannot hold."""
+        for latent in latents.values():
+            for plate in latent.site.plates:
+                size, subsample_size = (
+                    getattr(plate, attribute, None) for attribute in ("size", "subsample_size")
+                )
+                if isinstance(subsample_size, int | np.integer) and subsample_size != size:
+                    raise SiteError(
+                        sentence(
+                            f"{type(self).__name__}: site {latent.name!r} is local to the "
+                            f"subsampled plate {getattr(plate, 'name', plate)!r}",
+                            expected="latent sites that are the same at every step",
+                            fix="Use AutoNormal for it, alone or as a part of an AutoGuideList",
+                        )
+                    )
+
+    def start_vector(self, prototype: Prototype) -> np.ndarray:
+        """Return the starting values of all sites as one vector."""
+        values = prototype.start(init_seed())
+        return np.concatenate([values[name].ravel() for name in prototype.latents])
+
+    def split(self, joint: Variable, latents: Mapping[str, Latent]) -> dict[str, Variable]:
+        """Cut a vector, symbolic or not, into the unconstrained values of the sites."""
+        ends = np.cumsum([latent.size for latent in latents.values()])
+        return {
+            latent.name: joint[end - latent.size : end].reshape(latent.shape)
+            for latent, end in zip(latents.values(), ends, strict=True)
+        }
+
+    def register_posterior(self, model: pm.Model, posterior: Any, latents: Mapping[str, Latent]):
+        """Make the joint distribution part of a model; return each site's part of it."""
+        return self.split(model.register_rv(posterior, f"{self.prefix}_latent"), latents)
+
+
+class AutoGaussianVector(AutoContinuous):
+    """Base of the joint guides that are Normal in unconstrained space."""
+
+    @abstractmethod
+    def moments(self, params: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and standard deviation of the vector."""
+
+    def marginals(self, params, latents):
+        """Return mean and standard deviation of each unconstrained element."""
+        loc, sd = (self.split(moment, latents) for moment in self.moments(params))
+        return {name: (loc[name], sd[name]) for name in latents}
+
+
+def standard_normal(*shape: int) -> Variable:
+    """Return standard Normal noise."""
+    return rsample(pm.Normal.dist(0.0, 1.0, shape=shape))

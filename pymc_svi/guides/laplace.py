@@ -1,0 +1,161 @@
+"""``AutoLaplaceApproximation``: a Normal at the posterior mode, with the curvature found there."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+from pymc.pytensorf import rewrite_pregrad
+from pytensor.graph.basic import Variable
+from pytensor.graph.replace import vectorize_graph
+
+from pymc_svi.errors import SiteError, quoted, sentence
+from pymc_svi.guides.continuous import AutoGaussianVector
+from pymc_svi.guides.fitted import FittedGuide
+from pymc_svi.guides.multivariate_normal import AutoMultivariateNormal
+from pymc_svi.guides.prototype import Prototype, quick_mode
+from pymc_svi.handlers import substitute
+from pymc_svi.handlers.core import Program
+from pymc_svi.handlers.log_prob import zero
+from pymc_svi.primitives import param
+
+__all__ = ["AutoLaplaceApproximation"]
+
+# How far below the mode (in nats, by the quadratic model) a fit may have stopped.
+_NOT_THERE = 0.1
+
+
+class AutoLaplaceApproximation(AutoGaussianVector):
+    r"""Laplace's approximation: the posterior mode, and a Normal with the curvature there.
+
+    .. math:: q(u) = \mathcal{N}\left(\hat u, H^{-1}\right), \qquad
+        H = -\nabla^2 \log p(x, \hat u)
+
+    The fit finds the mode :math:`\hat u` in unconstrained space (with the log-Jacobian, unlike
+    :class:`AutoDelta`); its one param is ``auto_loc``. The Hessian is computed once, when the
+    fitted guide is asked for draws, quantiles or its distribution.
+
+    Parameters
+    ----------
+    model : callable or pymc.Model
+        The model.
+    prefix : str, default "auto"
+        Part of the names of the params.
+    init_loc_fn : callable, default ``init_to_initial_point``
+        Where the search for the mode starts; see :mod:`pymc_svi.guides.init`.
+
+    Raises
+    ------
+    SiteError
+        When asked for the Normal at params where the Hessian is not positive definite, as at a
+        ridge, a saddle, or far from the mode. The message names the sites.
+
+    References
+    ----------
+    Tierney and Kadane (1986), Accurate approximations for posterior moments and marginal
+    densities.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pymc as pm
+    >>> from pymc_svi import SVI, optim
+    >>> from pymc_svi.guides import AutoLaplaceApproximation
+    >>> def model():
+    ...     x = pm.Normal("x", 0.0, 1.0)
+    ...     pm.Normal("y", x, 1.0, observed=2.0)
+    >>> guide = AutoLaplaceApproximation(model)
+    >>> result = SVI(model, guide, optim.Adam(0.05)).run(1_000, random_seed=1, progressbar=False)
+    >>> posterior = guide.normal_params(result.params)
+    >>> posterior["auto_loc"].round(2), posterior["auto_scale_tril"].round(4)
+    (array([1.]), array([[0.7071]]))
+    """
+
+    def draw_joint(self, prototype: Prototype) -> tuple[Variable, Variable]:
+        """Declare the mode, a point without density of its own."""
+        return param(f"{self.prefix}_loc", lambda: self.start_vector(prototype)), zero()
+
+    def fitted(self, params, *args, **kwargs) -> Program:
+        """Return the Normal at the mode, as a program."""
+        given = self.normal_params(params, *args, **kwargs)
+        return substitute(self._normal(), data=given)
+
+    def normal_params(self, params, *args, **kwargs) -> dict[str, np.ndarray]:
+        """Return the Normal at the mode as params of :class:`AutoMultivariateNormal`.
+
+        Parameters
+        ----------
+        params : dict of str to array_like
+            Params of a fit, as in ``result.params``.
+        *args, **kwargs
+            Arguments of the fit; by default those the guide was last run with.
+        """
+        fitted = self.at(params, *args, **kwargs)
+        loc = np.asarray(params[f"{self.prefix}_loc"])
+        gradient, hessian = self._derivatives(fitted, loc)
+        eigenvalues, directions = np.linalg.eigh(hessian)
+        if not eigenvalues[0] > eigenvalues[-1] * len(loc) * np.finfo(hessian.dtype).eps:
+            raise SiteError(
+                sentence(
+                    f"{type(self).__name__}: the Hessian is not positive definite at the fitted "
+                    f"params, along {self._along(fitted, directions[:, 0])}",
+                    found=f"eigenvalues from {eigenvalues[0]:.3g} to {eigenvalues[-1]:.3g}",
+                    expected="a maximum of the log-density",
+                    fix="Fit longer, identify these sites by their priors, or use AutoNormal",
+                )
+            )
+        newton_step = np.linalg.solve(hessian, gradient)
+        if (below := 0.5 * gradient @ newton_step) > _NOT_THERE:
+            warnings.warn(
+                f"{type(self).__name__}: the fit has not reached the mode; by its gradient and "
+                f"Hessian the log-density is {below:.2g} nats lower than there. Fit longer.",
+                UserWarning,
+                stacklevel=2,
+            )
+        # Of the inverse: its Cholesky factor, from the eigenvectors for stability.
+        root = directions / np.sqrt(eigenvalues)
+        scale_tril = np.linalg.qr(root.T, mode="r").T
+        scale_tril *= np.sign(np.diagonal(scale_tril))
+        return {f"{self.prefix}_loc": loc, f"{self.prefix}_scale_tril": np.tril(scale_tril)}
+
+    def _derivatives(self, fitted: FittedGuide, loc: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return gradient and Hessian of minus the log-density at a point."""
+        latents = fitted.prototype().latents
+        u = pt.tensor("u", dtype=pytensor.config.floatX, shape=loc.shape)
+        log_density = fitted.placed(self.split(u, latents)).log_density()
+        gradient = pytensor.grad(rewrite_pregrad(-log_density), u)
+        # The products of the Hessian with all unit vectors, as one batch.
+        direction = pt.tensor("direction", dtype=u.type.dtype, shape=loc.shape)
+        product = pytensor.grad((gradient * direction).sum(), u, disconnected_inputs="ignore")
+        [hessian] = vectorize_graph([product], {direction: pt.eye(len(loc), dtype=u.type.dtype)})
+        function = pytensor.function([u], [gradient, hessian], mode=quick_mode())
+        gradient_value, hessian_value = map(np.asarray, function(loc.astype(u.type.dtype)))
+        hessian_value = np.broadcast_to(hessian_value, (len(loc), len(loc)))
+        return gradient_value, 0.5 * (hessian_value + hessian_value.T)
+
+    def _along(self, fitted: FittedGuide, direction: np.ndarray) -> str:
+        """Name the sites that make up most of a direction."""
+        parts = self.split(direction**2, fitted.prototype().latents)
+        shares = {name: part.sum() for name, part in parts.items()}
+        return quoted(name for name, share in shares.items() if share > 0.1)
+
+    def marginals(self, params, latents):
+        """Return mean and standard deviation of each unconstrained element."""
+        return self._normal().marginals(self.normal_params(params), latents)
+
+    def moments(self, params):
+        """Return mean and standard deviation of the vector."""
+        return self._normal().moments(self.normal_params(params))
+
+    def get_posterior(self, params, *args, **kwargs):
+        """Return the Normal at the mode, in unconstrained space."""
+        return self._normal().get_posterior(self.normal_params(params, *args, **kwargs))
+
+    def _normal(self) -> AutoMultivariateNormal:
+        normal = AutoMultivariateNormal(
+            self.model, prefix=self.prefix, init_loc_fn=self.init_loc_fn
+        )
+        normal._names = self._names
+        return normal

@@ -1,0 +1,228 @@
+"""The latent sites of a model, found by one run of it, and where a guide starts on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pytensor
+from pymc.pytensorf import find_rng_nodes, reseed_rngs
+from pytensor.compile.mode import Mode
+from pytensor.graph.basic import Variable
+
+from pymc_svi.errors import InitializationError, SiteError, sentence
+from pymc_svi.evaluation import evaluation_mode
+from pymc_svi.guides.init import InitStrategy, unconstrain
+from pymc_svi.handlers import Handler, Site, trace
+from pymc_svi.handlers.core import Program
+from pymc_svi.handlers.log_prob import as_plain_tensor
+from pymc_svi.handlers.stack import no_handlers
+from pymc_svi.handlers.values import as_site_value
+
+__all__ = ["Latent", "Prototype", "quick_mode"]
+
+# How often a strategy that draws is asked for a start with a finite log-density.
+_TRIES = 100
+
+
+@dataclass(frozen=True)
+class Latent:
+    """A latent site of the model, as a guide sees it.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    shape : tuple of int
+        Its shape in unconstrained space.
+    dims : tuple of (str or None), optional
+        Its dims, if the unconstrained value has them too.
+    site : Site
+        The site of the run that found it, with its distribution, transform and plates.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dims: tuple[str | None, ...] | None
+    site: Site
+
+    @property
+    def size(self) -> int:
+        """Number of unconstrained elements."""
+        return int(np.prod(self.shape))
+
+
+@dataclass(frozen=True)
+class _Start:
+    """One start: values by name in both spaces, and the log-probability of every site there."""
+
+    unconstrained: dict[str, np.ndarray]
+    constrained: dict[str, np.ndarray]
+    log_probs: dict[str, float]
+
+    def fault(self) -> str | None:
+        """Say at which site the start is not usable; None if it is."""
+        for name, value in self.unconstrained.items():
+            if not np.isfinite(value).all():
+                return (
+                    f"Site {name!r} starts outside its support: "
+                    f"at {_short(self.constrained[name])}, which is {_short(value)} unconstrained"
+                )
+        for name, log_prob in self.log_probs.items():
+            if not np.isfinite(log_prob):
+                start = ", ".join(f"{n} = {_short(v)}" for n, v in self.constrained.items())
+                return f"Site {name!r} has log-probability {log_prob} at the start: {start}"
+        return None
+
+
+class Prototype:
+    """The latent sites of a model, found by one run of it, and where they start.
+
+    Parameters
+    ----------
+    model : callable or pymc.Model
+        The model.
+    init_loc_fn : callable
+        The strategy that gives each site its starting value.
+    args, kwargs
+        Arguments of the model.
+
+    Attributes
+    ----------
+    latents : dict of str to Latent
+        The latent sites by name, in the order of the model.
+    """
+
+    def __init__(self, model: Program, init_loc_fn: InitStrategy, args, kwargs):
+        self._model, self._arguments = model, (args, kwargs)
+        self._init_loc_fn = init_loc_fn
+        self._run = _Run(model, init_loc_fn, args, kwargs)
+        first = self._run(0)
+        self.latents = {
+            name: Latent(
+                name,
+                value.shape,
+                _unconstrained_dims(self._run.trace[name], value),
+                self._run.trace[name],
+            )
+            for name, value in first.unconstrained.items()
+        }
+
+    @property
+    def size(self) -> int:
+        """Number of unconstrained elements of all sites."""
+        return sum(latent.size for latent in self.latents.values())
+
+    def start(self, seed: int) -> Mapping[str, np.ndarray]:
+        """Return the starting values in unconstrained space."""
+        return self._start(seed).unconstrained
+
+    def constrained_start(self, seed: int) -> Mapping[str, np.ndarray]:
+        """Return the starting values in the supports of the sites."""
+        return self._start(seed).constrained
+
+    @lru_cache(maxsize=2)  # noqa: B019, as short-lived as the guide's run that made it
+    def _start(self, seed: int) -> _Start:
+        """Return the first start at which the log-density of the model is finite."""
+        generated = hasattr(self._init_loc_fn, "generate")
+        tries = _TRIES if self._run.is_random or generated else 1
+        run = self._run
+        for attempt in range(tries):
+            start = run(seed + attempt)
+            fault = start.fault()
+            if fault is None:
+                return start
+            if generated:
+                args, kwargs = self._arguments
+                run = _Run(self._model, self._init_loc_fn, args, kwargs)
+        raise InitializationError(
+            sentence(
+                fault,
+                found=f"no better start in {tries} tries" if tries > 1 else "",
+                fix="Choose another init_loc_fn, such as init_to_sample, init_to_uniform or "
+                "init_to_value(values={...})",
+            )
+        )
+
+
+class _Run:
+    """One run of a model on the starting values of its sites."""
+
+    def __init__(self, model: Program, init_loc_fn: InitStrategy, args, kwargs):
+        # Run apart from the handlers around: this run is not part of the guide's.
+        given = _GiveStart(getattr(init_loc_fn, "generate", lambda: init_loc_fn)())
+        with no_handlers(), given:
+            self.trace = trace(model).get_trace(*args, **kwargs)
+        self.names = list(given.unconstrained)
+        self.scored = self.trace.sites("sample", "factor")
+        outputs = [
+            *given.unconstrained.values(),
+            *(as_plain_tensor(self.trace[name].value) for name in self.names),
+            *(site.log_prob.sum() for site in self.scored),
+        ]
+        self._compute = pytensor.function([], outputs, mode=quick_mode())
+        self._rngs = find_rng_nodes(self._compute.maker.fgraph.outputs)
+
+    @property
+    def is_random(self) -> bool:
+        return bool(self._rngs)
+
+    def __call__(self, seed: int) -> _Start:
+        if self._rngs:
+            reseed_rngs(self._rngs, seed)
+        values = list(map(np.asarray, self._compute()))
+        n = len(self.names)
+        return _Start(
+            dict(zip(self.names, values[:n], strict=True)),
+            dict(zip(self.names, values[n : 2 * n], strict=True)),
+            {site.name: float(v) for site, v in zip(self.scored, values[2 * n :], strict=True)},
+        )
+
+
+class _GiveStart(Handler):
+    """Give each latent site its starting value."""
+
+    def __init__(self, init_loc_fn: InitStrategy):
+        super().__init__()
+        self.init_loc_fn = init_loc_fn
+        self.unconstrained: dict[str, Variable] = {}
+
+    def process_message(self, site: Site) -> None:
+        if not site.is_latent or site.value is not None:
+            return
+        check_continuous(site)
+        value = self.init_loc_fn(site)
+        site.value = as_site_value(value, site.dist, site.name, site.dims)
+        self.unconstrained[site.name] = as_plain_tensor(unconstrain(site, site.value))
+
+
+def quick_mode() -> Mode:
+    """Return the mode for graphs that are evaluated a few times only."""
+    mode = evaluation_mode()
+    # Parameters outside their domain give log-probabilities of -inf, as in ``pm.compile``.
+    rewrites = mode.provided_optimizer.including("local_check_parameter_to_ninf_switch")
+    return Mode(linker=mode.linker, optimizer=rewrites)
+
+
+def check_continuous(site: Site) -> None:
+    """Refuse a discrete latent site, which has no unconstrained space."""
+    dtype = as_plain_tensor(site.dist).type.dtype
+    if not dtype.startswith("float"):
+        raise SiteError(
+            sentence(
+                f"Site {site.name!r} is discrete ({dtype}); this guide is for continuous sites",
+                fix="Marginalise it out of the model, condition on it, or write a guide for it",
+            )
+        )
+
+
+def _unconstrained_dims(site: Site, value: np.ndarray):
+    same_ndim = site.dims is not None and len(site.dims) == value.ndim
+    elementwise = getattr(site.transform, "ndim_supp", 0) == 0
+    return site.dims if same_ndim and elementwise else None
+
+
+def _short(value: np.ndarray) -> str:
+    return np.array2string(np.asarray(value), precision=4, threshold=6)
