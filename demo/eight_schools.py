@@ -111,7 +111,9 @@ def plot_losses(losses, path):
     for name, values in losses.items():
         ax.plot(-np.convolve(values, np.ones(200) / 200, mode="valid"), label=name)
     ax.axhline(-31.3113, color="black", ls=":", label="log evidence")
-    ax.set(xlabel="step", ylabel="ELBO (mean of 200 steps)", ylim=(-40, -30.5), title="Eight schools")
+    ax.set(
+        xlabel="step", ylabel="ELBO (mean of 200 steps)", ylim=(-40, -30.5), title="Eight schools"
+    )
     ax.legend()
     fig.savefig(path, dpi=120)
 

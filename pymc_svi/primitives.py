@@ -131,7 +131,7 @@ class ParamRecord:
             for dim in self.dims
         ]
         if value.ndim == 0 and None not in lengths and self.constraint.event_dim == 0:
-            return np.full(lengths, value)
+            return np.full([n for n in lengths if n is not None], value)
         if value.ndim != len(self.dims):
             raise SiteError(
                 sentence(

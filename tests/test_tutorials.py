@@ -23,7 +23,9 @@ def test_there_are_tutorials():
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_tutorial_runs_and_its_checks_hold(source):
     notebook = jupytext.read(source)
-    assert "assert " in notebook.cells[-1].source, "a tutorial ends in a cell that checks its numbers"
+    assert "assert " in notebook.cells[-1].source, (
+        "a tutorial ends in a cell that checks its numbers"
+    )
     NotebookClient(
         notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": TUTORIALS}}
     ).execute()

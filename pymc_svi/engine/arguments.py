@@ -22,12 +22,12 @@ class DataVariable(TensorSharedVariable):
     """
 
     @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+    def shape(self) -> tuple[int, ...]:
         """The shape, as numbers."""
         return self.type.shape
 
     @property
-    def size(self) -> int:  # type: ignore[override]
+    def size(self) -> int:
         """The number of elements."""
         return int(np.prod(self.type.shape))
 

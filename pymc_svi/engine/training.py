@@ -95,11 +95,15 @@ class Training:
         self.variables = params.variables
         same = loss.surrogate is loss.value
         names = list(loss.terms)
-        outputs = [loss.value, *([] if same else [loss.surrogate]), *loss.terms.values()]
+        outputs = [loss.value, *([] if same else [loss.surrogate]), *loss.updates.values()]
+        outputs += loss.terms.values()
         outputs, self.generators = own_generators(share_large_constants(outputs))
         self.value = outputs[0]
         self.surrogate = outputs[0] if same else outputs[1]
         self.terms = dict(zip(names, outputs[len(outputs) - len(names) :], strict=True))
+        carried = outputs[1 if same else 2 : len(outputs) - len(names)]
+        # What the objective carries from step to step; saved with the optimizer's state.
+        self.carried = dict(zip(loss.updates, carried, strict=True))
         self._check_params_are_used()
 
     def _check_params_are_used(self) -> None:
@@ -140,6 +144,7 @@ class Training:
         """The optimizer's updates of params and of its own state."""
         updates = dict(self.rule(self.gradients, self.learned))
         name_state(updates, self.learned)
+        updates.update(self.carried)
         return {variable: _in_type_of(variable, new) for variable, new in updates.items()}
 
     @functools.cached_property

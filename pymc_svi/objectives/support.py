@@ -110,17 +110,23 @@ def _constant(bound: Variable, extreme) -> float | None:
     return float(extreme(evaluate(bound)))
 
 
+def _further_out(guide: float | None, model: float | None, side: int) -> bool:
+    """Whether the guide's bound lies outside the model's; ``side`` is 1 for upper bounds."""
+    if guide is None:
+        return False
+    if model is None:  # only known at run time, but a bound all the same
+        return guide == side * np.inf
+    return side * guide > side * model
+
+
 def support_mismatch(model_site: Site, guide_rv: Variable) -> str | None:
     """Describe how the guide's support leaves the model's; None if it does not, or is unknown."""
     model, guide = support_of(model_site.dist), support_of(guide_rv)
     if model is None or guide is None:
         return None
     if model.kind == guide.kind == "interval":
-        below = None not in (model.lower, guide.lower) and guide.lower < model.lower
-        above = None not in (model.upper, guide.upper) and guide.upper > model.upper
-        # A bound that is only known at run time is still a bound.
-        below |= model.lower is None and guide.lower == -np.inf
-        above |= model.upper is None and guide.upper == np.inf
+        below = _further_out(guide.lower, model.lower, -1)
+        above = _further_out(guide.upper, model.upper, 1)
         if not (below or above):
             return None
     elif model.kind == guide.kind or (model.kind == "interval" and str(model) == "the real line"):

@@ -99,7 +99,9 @@ class Predictive:
         if posterior_samples is None:
             if num_samples is None:
                 raise ValueError(
-                    sentence("Predictive needs posterior_samples or num_samples, the number of draws")
+                    sentence(
+                        "Predictive needs posterior_samples or num_samples, the number of draws"
+                    )
                 )
             check_draws(num_samples)
             self.sample_shape = (1, int(num_samples))
@@ -133,9 +135,7 @@ class Predictive:
         placeholders: dict[str, Variable] = {}
         with scratch_model(*models, around, coords=self.coords):
             if self.guide is not None:
-                run = guided_run(
-                    self.model, self.guide, self.params, args, kwargs, predictive=True
-                )
+                run = guided_run(self.model, self.guide, self.params, args, kwargs, predictive=True)
             else:
                 run, placeholders = self._run_on_samples(args, kwargs)
         names = prediction_names(run, self.return_sites)

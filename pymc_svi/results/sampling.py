@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -152,7 +153,7 @@ def draw_function(
     Returns
     -------
     callable
-        ``draw(n, random_seed, values=None) -> dict`` of arrays of shape ``(n, *shape)``.
+        ``draw(n, random_seed, values={}) -> dict`` of arrays of shape ``(n, *shape)``.
     """
     placeholders = dict(batched or {})
     stacked = {
@@ -173,7 +174,7 @@ def draw_function(
         on_unused_input="ignore",
     )
 
-    def draw(n: int, random_seed: Any, values: Mapping[str, np.ndarray] | None = None):
+    def draw(n: int, random_seed: Any, values: Mapping[str, np.ndarray] = MappingProxyType({})):
         seed = seed_sequence(random_seed)
         sizes = [np.prod([s or 1 for s in var.type.shape], dtype=float) for var in plain]
         batch = int(max(1, min(n, _BATCH_ELEMENTS // max([1.0, *sizes]))))

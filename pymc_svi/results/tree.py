@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -43,13 +44,13 @@ def site_dataset(
     sample_shape : tuple of int, default (1, -1)
         Numbers of chains and draws; one chain by default.
     """
-    dims = {
-        name: [dim or f"{name}_dim_{i}" for i, dim in enumerate(traced[name].dims)]
+    dims: dict[Any, Any] = {
+        name: [dim or f"{name}_dim_{i}" for i, dim in enumerate(traced[name].dims or ())]
         for name in values
         if traced[name].dims
     }
     known = traced.model.coords if traced.model is not None else {}
-    coords = {
+    coords: dict[Any, Any] = {
         dim: np.asarray(known[dim])
         for names in dims.values()
         for dim in names
