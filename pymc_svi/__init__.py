@@ -2,6 +2,7 @@
 
 from pymc_svi import constraints, guides, handlers, optim
 from pymc_svi.engine import SVIState
+from pymc_svi.handlers.plate import plate, plate_stack, subsample
 from pymc_svi.objectives import ELBO, Trace_ELBO
 from pymc_svi.predictive import Predictive
 from pymc_svi.primitives import deterministic, factor, param, sample
@@ -12,8 +13,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ELBO",
-    "Predictive",
     "SVI",
+    "Predictive",
     "SVIRunResult",
     "SVIState",
     "Trace_ELBO",
@@ -24,5 +25,8 @@ __all__ = [
     "handlers",
     "optim",
     "param",
+    "plate",
+    "plate_stack",
     "sample",
+    "subsample",
 ]

@@ -13,6 +13,7 @@ from pymc_svi.handlers.infer_config import infer_config
 from pymc_svi.handlers.interception import install
 from pymc_svi.handlers.lift import lift
 from pymc_svi.handlers.mask import mask
+from pymc_svi.handlers.plate import Frame, plate, plate_stack, subsample
 from pymc_svi.handlers.replay import replay
 from pymc_svi.handlers.scale import scale
 from pymc_svi.handlers.scope import scope
@@ -22,6 +23,7 @@ from pymc_svi.handlers.substitute import substitute
 from pymc_svi.handlers.trace import Trace, trace
 
 __all__ = [
+    "Frame",
     "Handler",
     "Site",
     "Trace",
@@ -32,10 +34,13 @@ __all__ = [
     "infer_config",
     "lift",
     "mask",
+    "plate",
+    "plate_stack",
     "replay",
     "scale",
     "scope",
     "seed",
+    "subsample",
     "substitute",
     "trace",
     "uncondition",

@@ -92,7 +92,8 @@ def _emit_sample(register, model, rv, name, data, kwargs) -> Variable:
         if site.type == "deterministic":  # a handler expressed the site by others
             site.value = add_deterministic(model, site)
             return
-        options = dict(kwargs, dims=site.dims)
+        # PyMC has no dims of which only some have names; the record keeps them.
+        options = dict(kwargs, dims=complete(site.dims))
         data, kept = site.value if site.observed else None, None
         if data is not None and not is_valid_observed(data):
             data, kept = None, data  # data of random indices: PyMC keeps such a variable free
@@ -148,7 +149,9 @@ def add_free_variable(model) -> Callable[[Site], None]:
         if model is not None:
             data = site.value if site.observed else None
             with no_handlers():
-                site.dist = model.register_rv(site.dist, site.name, observed=data, dims=site.dims)
+                site.dist = model.register_rv(
+                    site.dist, site.name, observed=data, dims=complete(site.dims)
+                )
             remember(site.dist, site)
         if site.value is None:
             site.value = site.dist
@@ -159,7 +162,9 @@ def add_free_variable(model) -> Callable[[Site], None]:
 def add_deterministic(model, site: Site) -> Variable:
     """Register a site that a handler turned into a deterministic; return its variable."""
     with no_handlers():
-        return pm.Deterministic(site.name, as_tensor_variable(site.value), model, site.dims)
+        return pm.Deterministic(
+            site.name, as_tensor_variable(site.value), model=model, dims=complete(site.dims)
+        )
 
 
 def _register_partly_observed(register, model, rv, name, data, kwargs) -> Variable:
@@ -224,6 +229,11 @@ def _kind_of(model, var):
 def as_dims(dims: Any) -> tuple[str | None, ...] | None:
     """Return dims as a tuple, as PyMC takes them in several forms."""
     return (dims,) if isinstance(dims, str) else (None if dims is None else tuple(dims))
+
+
+def complete(dims: tuple[str | None, ...] | None) -> tuple[str | None, ...] | None:
+    """Return dims as PyMC takes them: all of them have names, or there are none."""
+    return None if dims is None or None in dims else dims
 
 
 def _put_in_place(kind, var, site) -> None:

@@ -30,6 +30,8 @@ def as_plain_tensor(variable: Variable) -> Variable:
 
 def site_log_prob(site: Site) -> Variable:
     """Elementwise log-probability of a site's value, neither scaled nor masked."""
+    if site.log_density_at is not None:
+        return site.log_density_at(site.value)
     if site.log_density is not None:
         return site.log_density
     if site.type == "factor":

@@ -30,6 +30,7 @@ class SiteRecord:
     plates: tuple[Any, ...] = ()
     observed: Variable | None = None  # data given by an expression of random indices
     log_density: Variable | None = None
+    dims: tuple[str | None, ...] | None = None
 
     def variables(self) -> list[Variable]:
         """Return the expressions among the attributes."""
@@ -41,7 +42,9 @@ class SiteRecord:
 def remember(variable: Variable, site: Site, *, observed: Variable | None = None) -> None:
     """Leave a site's record on a variable."""
     infer = {key: value for key, value in site.infer.items() if key not in ("obs", "was_observed")}
-    record = SiteRecord(site.scale, site.mask, infer, site.plates, observed, site.log_density)
+    record = SiteRecord(
+        site.scale, site.mask, infer, site.plates, observed, site.log_density, site.dims
+    )
     setattr(variable.tag, _TAG, record)
 
 

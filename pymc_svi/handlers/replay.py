@@ -13,7 +13,7 @@ __all__ = ["replay"]
 
 
 class replay(Handler):
-    """Give the latent sites of a program the values they have in a trace.
+    """Give the latent sites and the plates of a program the values they have in a trace.
 
     This is how a model meets its guide: the model is replayed on a trace of the guide, and
     the two log-densities are then taken at the same values. Observed sites keep their data.
@@ -59,14 +59,24 @@ class replay(Handler):
         self.trace = trace
 
     def process_message(self, site: Site) -> None:
-        """Take a latent site's value from the trace."""
-        if not site.is_latent or site.name not in self.trace:
+        """Take a latent site's value, or a plate's indices, from the trace."""
+        if not (site.is_latent or site.type == "plate") or site.name not in self.trace:
             return
         source = self.trace[site.name]
-        if source.type != "sample":
+        if source.type == site.type == "plate":
+            if site.plates[0].size != source.plates[0].size:
+                raise PairingError(
+                    sentence(
+                        f"Plate {site.name!r} has different sizes in model and guide",
+                        found=f"{site.plates[0].size} here, {source.plates[0].size} in the trace",
+                    )
+                )
+            site.value = source.value
+            return
+        if source.type != "sample" or site.type != "sample":
             raise PairingError(
                 sentence(
-                    f"Site {site.name!r} is sampled here, but is a {source.type} in the trace",
+                    f"Site {site.name!r} is a {site.type} here, but a {source.type} in the trace",
                     fix="Rename one of them, or hide it from the trace with block",
                 )
             )

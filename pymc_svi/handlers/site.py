@@ -59,6 +59,10 @@ class Site:
     log_density : Variable, optional
         The log-density of the value where it does not follow from ``dist``: a draw that was
         made in another space carries its own.
+    log_density_at : callable, optional
+        The log-density as a function of the value, beside a ``log_density`` that is written in
+        the noise of one particular draw: for a site that is given another value, or is run
+        again on the same one with its params held.
     constraint, init
         Of a ``param``: its constraint and its starting value (or a callable that makes one).
     unconstrained : SharedVariable, optional
@@ -69,7 +73,7 @@ class Site:
 
     type: SiteType
     name: str
-    dist: Variable | None = None
+    dist: Any = None
     value: Any = None
     result: Any = None
     observed: bool = False
@@ -82,6 +86,7 @@ class Site:
     plates: tuple[Any, ...] = ()
     part_of: str | None = None
     log_density: Variable | None = None
+    log_density_at: Callable[[Any], Variable] | None = field(default=None, repr=False)
     constraint: Any = None
     init: Any = None
     unconstrained: Any = None
@@ -89,7 +94,7 @@ class Site:
     # What happens when no handler gave a value; set by whoever emits the site.
     default: Callable[[Site], None] | None = field(default=None, repr=False)
     # Of a param: makes its starting value anew, in unconstrained space.
-    make_start: Callable[[], Any] | None = field(default=None, repr=False)
+    make_start: Callable[[], Any] = field(default=lambda: None, repr=False)
     # Puts values in the place of variables that a transform captured when a model was built.
     resolve: Callable[[Variable], Variable] = field(default=lambda variable: variable, repr=False)
 
@@ -124,7 +129,9 @@ class Site:
     @property
     def shape(self) -> tuple[int | None, ...]:
         """Static shape of the value; ``None`` where it is only known at run time."""
-        return tuple(self.value.type.shape) if self.value is not None else ()
+        if self.value is None:
+            return ()
+        return tuple(getattr(self.value, "type", self.value).shape)
 
     def copy(self, **changes) -> Site:
         """Return a copy with some attributes changed."""

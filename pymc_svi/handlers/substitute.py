@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from pytensor.graph.basic import Variable
+
 from pymc_svi.errors import sentence
 from pymc_svi.handlers.core import Handler, Program
 from pymc_svi.handlers.site import Site
@@ -111,6 +113,6 @@ class substitute(GivenValues):
         if value is None:
             return
         like = site.dist if site.type == "sample" else site.value
-        if like is not None:
+        if isinstance(like, Variable):
             value = as_site_value(value, like, site.name, site.dims)
         site.value = value

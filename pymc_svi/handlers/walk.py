@@ -98,6 +98,7 @@ class _Walk:
         return sorted(params, key=lambda var: getattr(var.tag, PARAM_TAG).order) + named
 
     def run(self) -> None:
+        self.visit_plates()
         for variable in list(self.waiting):
             if variable in self.waiting:
                 self.visit(variable)
@@ -119,6 +120,20 @@ class _Walk:
             outcome = as_site_value(outcome, variable, site.name, site.dims)
         self.memo[variable] = outcome
 
+    def visit_plates(self) -> None:
+        """Offer each plate before the sites inside, and put its indices in place."""
+        seen = set()
+        for variable in self.model.named_vars.values():
+            for frame in reversed(recall(variable).plates):
+                if frame.name in seen:
+                    continue
+                seen.add(frame.name)
+                site = Site("plate", frame.name, value=frame.indices, plates=(frame,))
+                apply_stack(site)
+                if isinstance(frame.indices, Variable):
+                    value = as_tensor_variable(site.outcome)
+                    self.memo[frame.indices] = as_site_value(value, frame.indices, site.name)
+
     def _recall(self, variable: Variable, site: Site) -> None:
         """Give a site what its variable remembers and PyMC does not."""
         record = recall(variable)
@@ -126,6 +141,7 @@ class _Walk:
         site.mask = self._rebuilt(record.mask)
         site.infer = {**record.infer, **site.infer}
         site.plates = record.plates
+        site.dims = site.dims or record.dims
         if site.log_density is None and record.log_density is not None:
             site.log_density = self.rebuild(record.log_density)
 
