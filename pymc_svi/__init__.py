@@ -6,6 +6,7 @@ from pymc_svi.handlers.plate import plate, plate_stack, subsample
 from pymc_svi.objectives import ELBO, Trace_ELBO
 from pymc_svi.predictive import Predictive
 from pymc_svi.primitives import deterministic, factor, param, sample
+from pymc_svi.reparam import LocScaleReparam, TransformReparam
 from pymc_svi.results import SVIRunResult
 from pymc_svi.svi import SVI
 
@@ -14,10 +15,12 @@ __version__ = "0.1.0"
 __all__ = [
     "ELBO",
     "SVI",
+    "LocScaleReparam",
     "Predictive",
     "SVIRunResult",
     "SVIState",
     "Trace_ELBO",
+    "TransformReparam",
     "constraints",
     "deterministic",
     "factor",

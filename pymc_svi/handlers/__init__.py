@@ -14,6 +14,7 @@ from pymc_svi.handlers.interception import install
 from pymc_svi.handlers.lift import lift
 from pymc_svi.handlers.mask import mask
 from pymc_svi.handlers.plate import Frame, plate, plate_stack, subsample
+from pymc_svi.handlers.reparam import Reparam, reparam
 from pymc_svi.handlers.replay import replay
 from pymc_svi.handlers.scale import scale
 from pymc_svi.handlers.scope import scope
@@ -25,6 +26,7 @@ from pymc_svi.handlers.trace import Trace, trace
 __all__ = [
     "Frame",
     "Handler",
+    "Reparam",
     "Site",
     "Trace",
     "block",
@@ -36,6 +38,7 @@ __all__ = [
     "mask",
     "plate",
     "plate_stack",
+    "reparam",
     "replay",
     "scale",
     "scope",

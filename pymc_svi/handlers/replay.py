@@ -80,5 +80,6 @@ class replay(Handler):
                     fix="Rename one of them, or hide it from the trace with block",
                 )
             )
-        site.value = as_site_value(source.value, site.dist, site.name, site.dims)
+        like = source.value if site.dist is None else site.dist  # a draw with its own density
+        site.value = as_site_value(source.value, like, site.name, site.dims)
         site.infer = {**source.infer, **site.infer}
