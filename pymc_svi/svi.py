@@ -22,7 +22,7 @@ from pymc_svi.engine.loop import run_steps
 from pymc_svi.errors import PairingError, StateError, quoted, sentence
 from pymc_svi.handlers.core import Program, built_model
 from pymc_svi.handlers.walk import constant_dim_lengths, scratch_model
-from pymc_svi.objectives import ELBO, Loss, Trace_ELBO
+from pymc_svi.objectives import ELBO, Loss, LossFunction, Trace_ELBO
 from pymc_svi.optim import as_rule
 from pymc_svi.results import SVIRunResult
 
@@ -42,8 +42,9 @@ class SVI:
     optim : rule, default ``optim.Adam(1e-3)``
         An optimizer of :mod:`pymc_svi.optim`, a rule of ``pytensor_ml.optim``, an updater such
         as ``pm.adam(learning_rate=0.01)``, or any ``rule(loss_or_grads, params) -> updates``.
-    loss : ELBO, default ``Trace_ELBO()``
-        The objective.
+    loss : ELBO or callable, default ``Trace_ELBO()``
+        The objective, or a function ``loss(model, guide, *args)`` that builds one; see
+        :class:`~pymc_svi.objectives.LossFunction`.
     coords : dict, optional
         Coords for the dims that function programs use, as for ``pm.Model``.
     backend : {"numba", "c"}, optional
@@ -305,7 +306,9 @@ def _as_objective(loss: Any) -> ELBO:
         return Trace_ELBO()
     if isinstance(loss, ELBO):
         return loss
-    fix = "Use Trace_ELBO() or another objective of pymc_svi"
+    if callable(loss) and not isinstance(loss, type):
+        return LossFunction(loss)
+    fix = "Use Trace_ELBO(), another objective, or a function loss(model, guide, *args)"
     if isinstance(loss, type) and issubclass(loss, ELBO):
         fix = f"Make an object of it: {loss.__name__}()"
     raise TypeError(sentence("SVI: loss is not an objective", found=f"{loss!r}", fix=fix))

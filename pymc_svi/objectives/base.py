@@ -27,11 +27,40 @@ class Loss:
     terms : dict of str to scalar TensorVariable
         The log-probability of each site, ``"model: x"`` or ``"guide: x"``, to find the one that
         is not finite when a fit breaks.
+    updates : dict of SharedVariable to Variable
+        What the objective itself carries from step to step, such as a running average, with its
+        value after the step. It is saved and restored with the state of the fit, so each
+        variable needs a name of its own.
     """
 
     value: Variable
     surrogate: Variable
     terms: dict[str, Variable] = field(default_factory=dict)
+    updates: dict[Variable, Variable] = field(default_factory=dict)
+
+    @property
+    def by_site(self) -> dict[str, Variable]:
+        """The negative ELBO site by site: ``log q - log p`` of a latent one, ``-log p`` of data.
+
+        Examples
+        --------
+        >>> import pymc as pm
+        >>> from pymc_svi import Trace_ELBO
+        >>> def model():
+        ...     x = pm.Normal("x", 0.0, 1.0)
+        ...     pm.Normal("y", x, 1.0, observed=0.0)
+        >>> def guide():
+        ...     pm.Normal("x", 0.0, 1.0)
+        >>> by_site = Trace_ELBO().loss(model, guide).by_site
+        >>> list(by_site), float(by_site["x"].eval())
+        (['x', 'y'], 0.0)
+        """
+        parts: dict[str, Variable] = {}
+        for name, term in self.terms.items():
+            side, site = name.split(": ", 1)
+            sign = -1 if side == "model" else 1
+            parts[site] = sign * term + parts[site] if site in parts else sign * term
+        return parts
 
 
 class ELBO(ABC):

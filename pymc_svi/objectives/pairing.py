@@ -13,7 +13,7 @@ from pytensor.graph.basic import Variable
 from pymc_svi.errors import PairingError, did_you_mean, quoted, sentence
 from pymc_svi.evaluation import evaluate
 from pymc_svi.gradients.draws import pathwise
-from pymc_svi.handlers import Site, Trace, replay, trace
+from pymc_svi.handlers import Handler, Site, Trace, replay, trace
 from pymc_svi.handlers.core import Program
 from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.values import describe_shape
@@ -23,8 +23,17 @@ from pymc_svi.objectives.support import support_mismatch
 __all__ = ["paired_traces"]
 
 
-def paired_traces(model: Program, guide: Program, *args, **kwargs) -> tuple[Trace, Trace]:
+def paired_traces(
+    model: Program, guide: Program, *args, draws: type[Handler] = pathwise, **kwargs
+) -> tuple[Trace, Trace]:
     """Trace the guide on differentiable draws and the model on the guide's values.
+
+    Parameters
+    ----------
+    model, guide : callable or pymc.Model
+        The programs, both called with ``args`` and ``kwargs``.
+    draws : type of Handler, default ``pathwise``
+        The handler that draws the guide's sites.
 
     Returns
     -------
@@ -35,7 +44,7 @@ def paired_traces(model: Program, guide: Program, *args, **kwargs) -> tuple[Trac
     PairingError
         If the two do not fit together; the message names the site and both sides.
     """
-    guide_trace = trace(pathwise(guide)).get_trace(*args, **kwargs)
+    guide_trace = trace(draws(guide)).get_trace(*args, **kwargs)
     model_trace = trace(meet(model, trace=guide_trace)).get_trace(*args, **kwargs)
     _check_same_latents(model_trace, guide_trace)
     drawn = [site.value for site in guide_trace.latent.values()]

@@ -9,10 +9,11 @@ import pymc as pm
 import pytensor.tensor as pt
 import pytest
 
-from pymc_svi import SVI, constraints, deterministic, factor, param, sample
+from pymc_svi import ELBO, SVI, constraints, deterministic, factor, param, sample
 from pymc_svi.errors import PairingError, SiteError
 from pymc_svi.gradients import NoPathwiseDraw
 from pymc_svi.guides import AutoNormal
+from pymc_svi.objectives.pairing import paired_traces
 from tests.checks import as_built
 
 
@@ -278,13 +279,17 @@ def test_discrete_in_the_model_and_continuous_in_the_guide_is_refused():
 
 
 def test_a_discrete_site_of_the_guide_has_no_differentiable_draw():
+    class Pathwise(ELBO):
+        def loss(self, model, guide, *args):
+            paired_traces(model, guide, *args)
+
     def model():
         pm.Bernoulli("n", 0.5)
 
     def guide():
         pm.Bernoulli("n", logit_p=learned())
 
-    assert "'n'" in refusal(model, guide, NoPathwiseDraw)
+    assert "'n'" in refusal(model, guide, NoPathwiseDraw, loss=Pathwise())
 
 
 def test_a_fit_with_nothing_to_learn_is_refused():

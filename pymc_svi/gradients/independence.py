@@ -1,0 +1,250 @@
+"""Which elements of an expression depend on which elements of a draw.
+
+The elements of a vector of draws often go separate ways: each observation has its own latent
+class, say. An expression ``log_prob[i]`` then depends on ``z[i]`` and on no other element of
+``z``. Estimators use it: what an element cannot change is not part of its cost, and a sum over
+all values of ``z`` is one sum for each element. :func:`follow_axes` reads it off the graph,
+operation by operation; what it does not know it counts as dependent.
+"""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+from pytensor.graph.basic import Apply, Constant, Variable
+from pytensor.graph.traversal import ancestors, toposort
+from pytensor.raise_op import CheckAndRaise
+from pytensor.tensor.basic import Alloc, Join
+from pytensor.tensor.blockwise import Blockwise
+from pytensor.tensor.elemwise import CAReduce, DimShuffle, Elemwise
+from pytensor.tensor.random.op import RandomVariable
+from pytensor.tensor.random.type import RandomType
+from pytensor.tensor.shape import Shape, Shape_i, SpecifyShape
+from pytensor.tensor.special import LogSoftmax, Softmax
+from pytensor.tensor.subtensor import (
+    AdvancedSubtensor,
+    Subtensor,
+    indices_from_subtensor,
+)
+
+__all__ = ["Axes", "depends_on", "follow_axes", "reduced_along"]
+
+# For each axis of a source the axis that runs along with it; None where elements are mixed.
+Axes = tuple[int | None, ...]
+
+
+def depends_on(target: Variable, source: Variable) -> bool:
+    """Return whether an expression is computed from a variable."""
+    return source in set(ancestors([target], blockers=[source]))
+
+
+def follow_axes(source: Variable, target: Variable) -> Axes | None:
+    """Return which axes of an expression run along with the axes of a variable.
+
+    Parameters
+    ----------
+    source : TensorVariable
+        A variable that the expression is computed from.
+    target : TensorVariable
+        The expression.
+
+    Returns
+    -------
+    tuple of (int or None), or None
+        For each axis of ``source`` the axis of ``target`` whose element ``i`` depends on no
+        element of ``source`` other than those at ``i``; None for an axis whose elements meet.
+        None alone if ``target`` does not depend on ``source``.
+
+    Examples
+    --------
+    >>> import pytensor.tensor as pt
+    >>> from pymc_svi.gradients.independence import follow_axes
+    >>> z = pt.vector("z", shape=(3,))
+    >>> follow_axes(z, pt.exp(z)[:, None] * pt.ones((3, 2)))
+    (0,)
+    >>> follow_axes(z, z - z.sum()), follow_axes(z, pt.ones(3))
+    ((None,), None)
+    """
+    # An axis of length one is broadcast against others, and follows none of them.
+    start = tuple(None if n == 1 else axis for axis, n in enumerate(source.type.shape))
+    known: dict[Variable, Axes] = {source: start}
+    for node in toposort([target], blockers=[source]):
+        inputs = [known.get(inp) for inp in node.inputs]
+        if all(axes is None for axes in inputs):
+            continue
+        axes = _through(node.op, node, inputs, source.ndim)
+        if axes is None:
+            continue
+        for out in node.outputs:
+            if not isinstance(out.type, RandomType):
+                known[out] = axes
+    return known.get(target)
+
+
+def reduced_along(term: Variable, axes: Axes, ndim: int) -> Variable:
+    """Return a term summed over everything but the elements of a source.
+
+    Parameters
+    ----------
+    term : TensorVariable
+        An expression that depends on the source.
+    axes : tuple of (int or None)
+        What :func:`follow_axes` returned for it.
+    ndim : int
+        How many leading axes of the source to keep.
+
+    Returns
+    -------
+    TensorVariable
+        With ``ndim`` axes; of length one where elements of the source share the term.
+    """
+    kept = axes[:ndim]
+    others = [axis for axis in range(term.ndim) if axis not in kept]
+    if others:
+        term = term.sum(axis=others)
+    left = sorted(axis for axis in kept if axis is not None)
+    return term.dimshuffle(*("x" if axis is None else left.index(axis) for axis in kept))
+
+
+def _agree(candidates: list[Axes], ndim: int) -> Axes:
+    """Merge the axes of several inputs: where they disagree, elements meet."""
+    merged: list[int | None] = []
+    for axis in range(ndim):
+        places = {axes[axis] for axes in candidates}
+        merged.append(places.pop() if len(places) == 1 else None)
+    # One axis of the output cannot run along with two axes of the source.
+    return tuple(
+        place if place is not None and merged.count(place) == 1 else None for place in merged
+    )
+
+
+def _moved(axes: Axes, move) -> Axes:
+    return tuple(None if axis is None else move(axis) for axis in axes)
+
+
+@singledispatch
+def _through(op, node: Apply, inputs: list[Axes | None], ndim: int) -> Axes | None:
+    """Return the axes of the outputs, given those of the inputs; by default elements meet."""
+    return (None,) * ndim
+
+
+@_through.register(Shape)
+@_through.register(Shape_i)
+def _(op, node, inputs, ndim):
+    return None  # a shape does not depend on values
+
+
+@_through.register(Elemwise)
+def _(op, node, inputs, ndim):
+    return _agree([axes for axes in inputs if axes is not None], ndim)
+
+
+@_through.register(DimShuffle)
+def _(op, node, inputs, ndim):
+    order = list(op.new_order)
+    return _moved(inputs[0], lambda axis: order.index(axis) if axis in order else None)
+
+
+@_through.register(CAReduce)
+def _(op, node, inputs, ndim):
+    gone = range(node.inputs[0].ndim) if op.axis is None else op.axis
+    return _moved(
+        inputs[0],
+        lambda axis: None if axis in gone else axis - sum(other < axis for other in gone),
+    )
+
+
+@_through.register(CheckAndRaise)
+@_through.register(SpecifyShape)
+def _(op, node, inputs, ndim):
+    # Conditions and lengths do not change the value.
+    return inputs[0]
+
+
+@_through.register(Alloc)
+def _(op, node, inputs, ndim):
+    if inputs[0] is None:
+        return (None,) * ndim
+    shift = node.outputs[0].ndim - node.inputs[0].ndim
+    return _moved(inputs[0], lambda axis: axis + shift)
+
+
+@_through.register(Join)
+def _(op, node, inputs, ndim):
+    joined = node.inputs[0]
+    if not isinstance(joined, Constant):
+        return (None,) * ndim
+    along = int(joined.data) % node.outputs[0].ndim
+    merged = _agree([axes for axes in inputs[1:] if axes is not None], ndim)
+    return _moved(merged, lambda axis: None if axis == along else axis)
+
+
+@_through.register(Softmax)
+@_through.register(LogSoftmax)
+def _(op, node, inputs, ndim):
+    if op.axis is None:
+        return (None,) * ndim
+    along = op.axis % node.inputs[0].ndim
+    return _moved(inputs[0], lambda axis: None if axis == along else axis)
+
+
+@_through.register(Blockwise)
+def _(op, node, inputs, ndim):
+    batch = op.batch_ndim(node)
+    merged = _agree([axes for axes in inputs if axes is not None], ndim)
+    return _moved(merged, lambda axis: axis if axis < batch else None)
+
+
+@_through.register(RandomVariable)
+def _(op, node, inputs, ndim):
+    # Given its parameters, the elements of a draw are independent.
+    batch = node.outputs[1].ndim - op.ndim_supp
+    found = []
+    for param, core in zip(op.dist_params(node), op.ndims_params, strict=True):
+        axes = inputs[node.inputs.index(param)]
+        if axes is not None:
+            own = param.ndim - core
+            found.append(_moved(axes, lambda a, own=own: a + batch - own if a < own else None))
+    return _agree(found, ndim) if found else None
+
+
+@_through.register(Subtensor)
+def _(op, node, inputs, ndim):
+    if any(axes is not None for axes in inputs[1:]):
+        return (None,) * ndim
+    place, moved = 0, {}
+    indices = indices_from_subtensor(node.inputs[1:], op.idx_list)
+    for axis in range(node.inputs[0].ndim):
+        index = indices[axis] if axis < len(indices) else slice(None)
+        if isinstance(index, slice):
+            if _is_full(index):
+                moved[axis] = place
+            place += 1
+    return _moved(inputs[0], moved.get)
+
+
+@_through.register(AdvancedSubtensor)
+def _(op, node, inputs, ndim):
+    table, *_ = inputs
+    indices = list(indices_from_subtensor(node.inputs[1:], op.idx_list))
+    arrays = [i for i, index in enumerate(indices) if not isinstance(index, slice)]
+    if any(not _is_full(i) for i in indices if isinstance(i, slice)):
+        return (None,) * ndim
+    if any(indices[i].type.dtype == "bool" for i in arrays):
+        return (None,) * ndim
+    if table is not None or arrays != list(range(arrays[0], arrays[-1] + 1)):
+        return (None,) * ndim
+    width = max(indices[i].ndim for i in arrays)
+    found = []
+    for variable, axes in zip(node.inputs[1:], inputs[1:], strict=True):
+        if axes is not None:
+            shift = arrays[0] + width - variable.ndim
+            found.append(_moved(axes, lambda axis, shift=shift: axis + shift))
+    return _agree(found, ndim)
+
+
+def _is_full(index: slice) -> bool:
+    return all(
+        part is None or (isinstance(part, Constant) and part.data is None)
+        for part in (index.start, index.stop, index.step)
+    )
