@@ -81,7 +81,7 @@ class Regression:
     def simulated(cls, n: int = 12, k: int = 2, seed: int = 3) -> Regression:
         rng = np.random.default_rng(seed)
         X = rng.normal(size=(n, k))
-        X[:, -1] += X[:, 0]
+        X[:, -1] += 2 * X[:, 0]
         y = 0.5 + X @ np.linspace(1.0, -0.5, k) + 0.8 * rng.normal(size=n)
         return cls(X, y)
 
