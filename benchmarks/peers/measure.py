@@ -89,7 +89,7 @@ def main(
         return
     problem.data()  # made before the clock starts
     steps = min(options.steps, options.max_steps or options.steps)
-    cold, done = _clock(lambda: fit(problem, steps))
+    cold, cpu, done = _clock(fit, problem, steps)
     losses = np.asarray(done.losses, dtype=float)
     result = {
         "problem": problem.name,
@@ -97,11 +97,12 @@ def main(
         "import_s": started - options.launched if options.launched else None,
         "steps": steps,
         "cold_s": cold,
+        "cold_cpu_s": cpu,
         "loss_tail": float(losses[-_LAST_LOSSES:].mean()),
         "fitted": done.fitted,
     }
     if options.repeats:
-        result["refit_s"], _ = _clock(lambda: done.refit(steps))
+        result["refit_s"], *_ = _clock(done.refit, steps)
         result["warm"] = _warm(done.warm, options)
         seconds_per_step = 1 / float(np.median(result["warm"]["steps_per_s"]))
         for name in ("cold_s", "refit_s"):
@@ -114,18 +115,23 @@ def _warm(run: Callable[[int], Any], options: argparse.Namespace) -> dict:
     steps = min(options.steps, 1_000)
     while True:
         run(steps)
-        elapsed, _ = _clock(lambda: run(steps))
+        elapsed, *_ = _clock(run, steps)
         if elapsed >= options.seconds / 2 or steps >= _MOST_STEPS:
             break
         steps = min(_MOST_STEPS, int(steps * min(200, 1.2 * options.seconds / elapsed)) + 1)
-    times = [_clock(lambda: run(steps))[0] for _ in range(options.repeats)]
-    return {"steps": steps, "steps_per_s": [steps / seconds for seconds in times]}
+    times = [_clock(run, steps) for _ in range(options.repeats)]
+    return {
+        "steps": steps,
+        "steps_per_s": [steps / wall for wall, *_ in times],
+        "steps_per_cpu_s": [steps / cpu for _, cpu, _ in times],
+    }
 
 
-def _clock(work: Callable[[], Any]) -> tuple[float, Any]:
-    began = time.perf_counter()
-    result = work()
-    return time.perf_counter() - began, result
+def _clock(work: Callable[..., Any], *args: Any) -> tuple[float, float, Any]:
+    """Return seconds on the wall, seconds of this process's CPU time, and the result."""
+    began, began_cpu = time.perf_counter(), time.process_time()
+    result = work(*args)
+    return time.perf_counter() - began, time.process_time() - began_cpu, result
 
 
 def _options() -> argparse.Namespace:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pymc as pm
-import pymc_svi
 import pytensor
-from pymc_svi import SVI, Trace_ELBO, optim
-from pymc_svi.guides import AutoMultivariateNormal, AutoNormal
 
+import pymc_svi
 from benchmarks.peers.measure import Fit, full_rank, main, mean_field
 from benchmarks.peers.pymc_models import MODELS
+from pymc_svi import SVI, Trace_ELBO, optim
+from pymc_svi.guides import AutoMultivariateNormal, AutoNormal
 
 GUIDES = {"mean_field": AutoNormal, "full_rank": AutoMultivariateNormal}
 
