@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -15,17 +15,27 @@ import pytensor
 import pytensor.tensor as pt
 from pytensor.compile import view_op
 from pytensor.graph.basic import Variable
+from pytensor.graph.replace import graph_replace
+from pytensor_ml.pytensorf import collect_trainable_params
 
 from pymc_svi.constraints import Constraint, as_constraint, real
 from pymc_svi.errors import InitializationError, SiteError, sentence
 from pymc_svi.evaluation import evaluate
+from pymc_svi.handlers.distributions import (
+    batch_shape,
+    fresh,
+    is_distribution,
+    support_ndim,
+    with_batch_shape,
+)
 from pymc_svi.handlers.interception import sample_site
+from pymc_svi.handlers.mask import mask
 from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.stack import apply_stack
 from pymc_svi.handlers.values import describe_shape
 from pymc_svi.handlers.walk import PARAM_TAG
 
-__all__ = ["deterministic", "factor", "param", "sample"]
+__all__ = ["deterministic", "factor", "module", "param", "sample"]
 
 _ORDER = itertools.count()
 
@@ -127,8 +137,7 @@ class ParamRecord:
         if self.dims is None:
             return value
         lengths = [
-            None if dim is None else int(evaluate(self.dim_lengths[dim]))
-            for dim in self.dims
+            None if dim is None else int(evaluate(self.dim_lengths[dim])) for dim in self.dims
         ]
         if value.ndim == 0 and None not in lengths and self.constraint.event_dim == 0:
             return np.full([n for n in lengths if n is not None], value)
@@ -237,6 +246,7 @@ def sample(
     dist: Variable,
     obs: Any = None,
     *,
+    obs_mask: Any = None,
     dims: str | Sequence[str | None] | None = None,
     infer: dict[str, Any] | None = None,
 ) -> Variable:
@@ -252,7 +262,11 @@ def sample(
     dist : TensorVariable
         An unnamed distribution, such as ``pm.Normal.dist(0, 1)``.
     obs : array_like, optional
-        Data; makes the site observed.
+        Data; makes the site observed. A distribution of fewer dimensions is repeated.
+    obs_mask : array_like of bool, optional
+        Where the data are observed; elsewhere they are latent. This makes three sites:
+        ``{name}_observed``, ``{name}_unobserved`` (to be sampled by the guide) and the
+        deterministic ``{name}`` joined from them.
     dims : str or sequence of str, optional
         Names of its dimensions.
     infer : dict, optional
@@ -283,7 +297,63 @@ def sample(
             )
         )
     dims = (dims,) if isinstance(dims, str) else dims
+    if obs is not None:
+        dist = _in_shape_of_data(dist, obs)
+    if obs_mask is not None:
+        return _partly_observed(name, dist, obs, obs_mask, dims, infer)
     return sample_site(pm.modelcontext(None), dist, name, obs, dims=dims, infer=infer)
+
+
+def _in_shape_of_data(dist: Variable, obs: Any) -> Variable:
+    """Repeat a distribution that has fewer dimensions than its data."""
+    shape = getattr(getattr(obs, "type", obs), "shape", np.shape(obs))
+    batch = shape[: len(shape) - support_ndim(dist)]
+    if not is_distribution(dist) or None in batch or len(batch) <= len(batch_shape(dist)):
+        return dist
+    return with_batch_shape(dist, tuple(batch))
+
+
+def _partly_observed(name, dist, obs, obs_mask, dims, infer) -> Variable:
+    """Make the three sites of data that are observed where a mask is True."""
+    where = obs_mask if isinstance(obs_mask, Variable) else np.asarray(obs_mask)
+    batch = batch_shape(dist)
+    if where.dtype not in ("bool", bool):
+        raise ValueError(
+            sentence(
+                f"sample({name!r}): obs_mask is made of True and False", found=str(where.dtype)
+            )
+        )
+    sizes = where.type.shape if isinstance(where, Variable) else where.shape
+    fits = len(sizes) <= len(batch) and all(
+        None in (n, m) or n in (1, m) for n, m in zip(sizes[::-1], batch[::-1], strict=False)
+    )
+    if obs is None or not fits:
+        raise SiteError(
+            sentence(
+                f"sample({name!r}): obs_mask does not fit the distribution",
+                found=f"{'no data' if obs is None else describe_shape(sizes)}",
+                expected=f"data, and a mask that broadcasts to the batch shape {describe_shape(batch)}",
+            )
+        )
+    elements = where
+    for _ in range(support_ndim(dist)):
+        elements = elements[..., None]
+    data = obs if isinstance(obs, Variable) else _without_gaps(np.asarray(obs), elements)
+    model = pm.modelcontext(None)
+    with mask(mask=where):
+        sample_site(model, dist, f"{name}_observed", data, infer=infer)
+    with mask(mask=~where):
+        latent = sample_site(model, fresh(dist), f"{name}_unobserved", dims=dims, infer=infer)
+    return deterministic(name, pt.switch(elements, data, latent), dims=dims)
+
+
+def _without_gaps(data: np.ndarray, known: Any) -> np.ndarray:
+    """Fill what is not observed with a value that is: NaN there would spoil gradients."""
+    if isinstance(known, Variable):
+        return data
+    known = np.broadcast_to(known, data.shape)
+    fill = data[known].flat[0] if known.any() and data.ndim == known.ndim else 0
+    return np.where(known, data, fill).astype(data.dtype)
 
 
 def deterministic(name: str, value: Any, dims: Any = None) -> Variable:
@@ -323,3 +393,89 @@ def factor(name: str, log_factor: Any) -> Variable:
     """
     # A view, since pm.Potential names what it is given.
     return pm.Potential(name, view_op(pt.as_tensor(log_factor)))
+
+
+def module(
+    name: str,
+    network: Callable[..., Variable],
+    prior: Mapping[str, Variable] | Variable | Callable[..., Variable | None] | None = None,
+) -> Callable[..., Variable]:
+    """Register a neural network: its trainable parameters become params, or have a prior.
+
+    Parameters
+    ----------
+    name : str
+        Prefix of the names: a weight ``W`` of the network becomes the param ``{name}.W``.
+    network : callable
+        A network of ``pytensor_ml`` layers, such as ``Sequential(Linear("fc", 2, 1))``. Make it
+        outside the program, so that each run of the program finds the same network.
+    prior : distribution, dict of str to distribution, or callable, optional
+        Prior of the parameters: one for all; by name within the network; or a function of name
+        and shape that returns one, or None. A prior of fewer dimensions is independent over the
+        others. Parameters without a prior are learned.
+
+    Returns
+    -------
+    callable
+        The network on these parameters. It can be called several times.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pymc as pm
+    >>> from pytensor_ml.layers import Linear
+    >>> from pymc_svi import handlers, module
+    >>> layer = Linear("fc", n_in=2, n_out=1)
+    >>> def program(X):
+    ...     return module("net", layer)(X)
+    >>> list(handlers.trace(program).get_trace(np.ones((4, 2))))
+    ['net.fc_W', 'net.fc_b']
+    >>> def bayesian(X):
+    ...     return module("net", layer, prior=pm.Normal.dist(0, 1))(X)
+    >>> handlers.trace(bayesian).get_trace(np.ones((4, 2)))["net.fc_W"].shape
+    (2, 1)
+    """
+    if not callable(network):
+        raise TypeError(
+            sentence(
+                f"module({name!r}): the network is not a function of its input",
+                found=f"{network!r}",
+                expected="pytensor_ml layers, for example Sequential(Linear(...), ...)",
+            )
+        )
+    values: dict[Variable, Variable] = {}
+
+    def apply(*inputs: Any, **kwargs: Any) -> Any:
+        output = network(*map(pt.as_tensor, inputs), **kwargs)
+        outputs = list(output) if isinstance(output, tuple | list) else [output]
+        taken = [known.name for known in values]
+        # Found from the output backwards; named from the input forwards.
+        for weight in reversed(collect_trainable_params(outputs)):
+            if weight not in values:
+                if weight.name in taken:
+                    raise SiteError(
+                        sentence(
+                            f"module({name!r}): two parameters of the network have the same name",
+                            found=f"{weight.name!r}",
+                            fix="Give the layers different names",
+                        )
+                    )
+                taken.append(weight.name)
+                values[weight] = _weight_site(name, weight, prior)
+        outputs = graph_replace(outputs, values, strict=False)
+        return outputs if isinstance(output, tuple | list) else outputs[0]
+
+    return apply
+
+
+def _weight_site(module_name: str, weight: Variable, prior: Any) -> Variable:
+    name, value = f"{module_name}.{weight.name}", weight.get_value()
+    if isinstance(prior, Mapping):
+        prior = prior.get(weight.name)
+    elif callable(prior) and not isinstance(prior, Variable):
+        prior = prior(weight.name, value.shape)
+    if prior is None:
+        return param(name, weight.get_value).astype(weight.type.dtype)
+    missing = value.ndim - prior.type.ndim
+    shape = (*value.shape[: max(missing, 0)], *batch_shape(prior))
+    return sample(name, with_batch_shape(prior, shape)).astype(weight.type.dtype)
