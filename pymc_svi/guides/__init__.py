@@ -2,9 +2,11 @@
 
 from pymc_svi.guides.base import AutoGuide
 from pymc_svi.guides.batched_normal import AutoBatchedMultivariateNormal
+from pymc_svi.guides.choose import ChosenGuide
 from pymc_svi.guides.continuous import AutoContinuous
 from pymc_svi.guides.delta import AutoDelta
 from pymc_svi.guides.diagonal_normal import AutoDiagonalNormal
+from pymc_svi.guides.guide_list import AutoGuideList
 from pymc_svi.guides.init import (
     init_to_feasible,
     init_to_generated,
@@ -26,10 +28,12 @@ __all__ = [
     "AutoDelta",
     "AutoDiagonalNormal",
     "AutoGuide",
+    "AutoGuideList",
     "AutoLaplaceApproximation",
     "AutoLowRankMultivariateNormal",
     "AutoMultivariateNormal",
     "AutoNormal",
+    "ChosenGuide",
     "init_to_feasible",
     "init_to_generated",
     "init_to_initial_point",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,10 +14,19 @@ from scipy.special import ndtri
 
 from pymc_svi.errors import SiteError, sentence
 from pymc_svi.guides.fitted import FittedGuide
-from pymc_svi.guides.init import InitStrategy, constrain, init_to_initial_point, log_jac_det
+from pymc_svi.guides.init import (
+    InitStrategy,
+    constrain,
+    init_to_initial_point,
+    log_jac_det,
+    unconstrain,
+)
 from pymc_svi.guides.prototype import Latent, Prototype
 from pymc_svi.handlers import Handler, Site, block
 from pymc_svi.handlers.core import Program, built_model, run_program
+from pymc_svi.handlers.log_prob import as_plain_tensor
+from pymc_svi.handlers.plate import plate
+from pymc_svi.handlers.stack import STACK
 from pymc_svi.handlers.walk import scratch_model
 from pymc_svi.primitives import init_seed
 
@@ -121,13 +131,15 @@ class AutoGuide(ABC):
         """Declare what all sites share; return the function that draws one site.
 
         The function is called with a site and returns its unconstrained value and the
-        log-density of that value, elementwise or for the site as a whole. It may also set the
+        log-density of that value, elementwise or for the site as a whole, and, if the guide
+        knows it, the log-density as a function of an unconstrained value. It may also set the
         site's ``value`` and ``log_density`` itself and return None.
         """
 
     def start_of(self, prototype: Prototype, name: str):
         """Return the function that makes the starting value of a site's location."""
-        return lambda: prototype.start(init_seed())[name]
+        latent = prototype.latents[name]
+        return lambda: latent.full(prototype.start(init_seed())[name])
 
     # --- once it is fitted --------------------------------------------------------------------
 
@@ -339,20 +351,51 @@ class _Latents(Handler):
         self.unconstrained: dict[str, Variable] = {}
 
     def process_message(self, site: Site) -> None:
-        if site.type == "param":
+        if site.type in ("param", "plate"):
             return
         if not site.is_latent or site.value is not None:
             site.stop = True
             return
-        drawn = self.draw(site)
+        with self._outside():
+            drawn = self.draw(site)
         if drawn is None:
             return
-        unconstrained, log_density = drawn
+        unconstrained, log_density, *known = drawn
         self.unconstrained[site.name] = unconstrained
-        site.value = constrain(site, unconstrained)
-        jacobian = log_jac_det(site, unconstrained)
-        if jacobian is not None:
-            if log_density.ndim > jacobian.ndim:
-                log_density = log_density.sum(axis=tuple(range(jacobian.ndim, log_density.ndim)))
-            log_density = log_density - jacobian
-        site.log_density = log_density
+        site.value = value = constrain(site, unconstrained)
+        site.log_density = log_density = _constrained_density(site, unconstrained, log_density)
+        if not known:
+            return
+
+        def log_density_at(other: Variable) -> Variable:
+            if other is value:
+                return log_density
+            u = as_plain_tensor(unconstrain(site, other))
+            return _constrained_density(site, u, known[0](u))
+
+        site.log_density_at = log_density_at
+
+    @contextmanager
+    def _outside(self) -> Iterator[None]:
+        """Inside, the guide's params pass by the model's own handlers, but not its plates.
+
+        ``block(model, expose=["x"])`` hides sites of the model; the params are the guide's.
+        """
+        stack = STACK.get()
+        here = next(i for i, handler in enumerate(stack) if handler is self)
+        plates = tuple(handler for handler in stack[here + 1 :] if isinstance(handler, plate))
+        token = STACK.set((*stack[: here + 1], *plates))
+        try:
+            yield
+        finally:
+            STACK.reset(token)
+
+
+def _constrained_density(site: Site, unconstrained: Variable, log_density: Variable) -> Variable:
+    """Return the log-density of a site's value from that of its unconstrained value."""
+    jacobian = log_jac_det(site, unconstrained)
+    if jacobian is None:
+        return log_density
+    if log_density.ndim > jacobian.ndim:
+        log_density = log_density.sum(axis=tuple(range(jacobian.ndim, log_density.ndim)))
+    return log_density - jacobian

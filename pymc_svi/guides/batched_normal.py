@@ -8,6 +8,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
+from pytensor.tensor.linalg import solve_triangular
 
 from pymc_svi.constraints import scaled_unit_lower_cholesky
 from pymc_svi.errors import SiteError, sentence
@@ -82,7 +83,7 @@ class AutoBatchedMultivariateNormal(AutoGaussianVector):
             )
         self.batch_ndim = batch_ndim
 
-    def draw_joint(self, prototype: Prototype) -> tuple[Variable, Variable]:
+    def draw_joint(self, prototype: Prototype) -> tuple[Variable, ...]:
         """Declare locations and Cholesky factors; draw."""
         batch = self._batch_shape(prototype.latents)
         n_members = int(np.prod(batch))
@@ -95,12 +96,20 @@ class AutoBatchedMultivariateNormal(AutoGaussianVector):
         )
         noise = standard_normal(*batch, size)
         diagonal = pt.diagonal(scale_tril, axis1=-2, axis2=-1)
-        log_density = (
-            -0.5 * (noise**2).sum()
-            - pt.log(diagonal).sum()
-            - 0.5 * prototype.size * np.log(2 * np.pi)
-        )
-        return loc + matrix_vector(scale_tril, noise), log_density
+
+        def log_density(noise):
+            return (
+                -0.5 * (noise**2).sum()
+                - pt.log(diagonal).sum()
+                - 0.5 * prototype.size * np.log(2 * np.pi)
+            )
+
+        def log_density_at(value):
+            centred = (value - loc)[..., None]
+            return log_density(solve_triangular(scale_tril, centred, lower=True, b_ndim=2))
+
+        joint = loc + matrix_vector(scale_tril, noise)
+        return joint, log_density(noise), log_density_at
 
     def start_vector(self, prototype: Prototype) -> np.ndarray:
         """Return the starting values, with the axes of the batch before the elements."""

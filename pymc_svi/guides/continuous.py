@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,39 +33,40 @@ class AutoContinuous(AutoGuide):
     def begin(self, prototype: Prototype):
         """Emit the joint draw; return the function that takes one site's part of it."""
         self.check_latents(prototype.latents)
-        joint, log_density = self.draw_joint(prototype)
+        joint, log_density, *known = self.draw_joint(prototype)
         site = apply_stack(
             Site(
                 "sample",
                 f"_{self.prefix}_latent",
                 value=joint,
                 log_density=log_density,
+                log_density_at=_or_else(joint, log_density, *known),
                 infer={"is_auxiliary": True},
             )
         )
         parts = self.split(site.value, prototype.latents)
 
-        def draw(site: Site) -> tuple[Variable, Variable]:
-            return parts[site.name], zero()
+        def draw(site: Site) -> tuple[Variable, Variable, Callable]:
+            return parts[site.name], zero(), lambda u: zero()
 
         return draw
 
     @abstractmethod
-    def draw_joint(self, prototype: Prototype) -> tuple[Variable, Variable]:
-        """Declare the params; return the joint draw and its log-density, a scalar."""
+    def draw_joint(self, prototype: Prototype) -> tuple[Variable, ...]:
+        """Declare the params; return the joint draw and its log-density, a scalar.
+
+        And as a third, if it is known, the log-density as a function of the joint value.
+        """
 
     def check_latents(self, latents: Mapping[str, Latent]) -> None:
         """Refuse latent sites that a joint draw cannot hold."""
         for latent in latents.values():
             for plate in latent.site.plates:
-                size, subsample_size = (
-                    getattr(plate, attribute, None) for attribute in ("size", "subsample_size")
-                )
-                if isinstance(subsample_size, int | np.integer) and subsample_size != size:
+                if plate.is_subsampled:
                     raise SiteError(
                         sentence(
                             f"{type(self).__name__}: site {latent.name!r} is local to the "
-                            f"subsampled plate {getattr(plate, 'name', plate)!r}",
+                            f"subsampled plate {plate.name!r}",
                             expected="latent sites that are the same at every step",
                             fix="Use AutoNormal for it, alone or as a part of an AutoGuideList",
                         )
@@ -100,6 +101,11 @@ class AutoGaussianVector(AutoContinuous):
         """Return mean and standard deviation of each unconstrained element."""
         loc, sd = (self.split(moment, latents) for moment in self.moments(params))
         return {name: (loc[name], sd[name]) for name in latents}
+
+
+def _or_else(joint: Variable, log_density: Variable, at: Callable | None = None):
+    """Return a log-density as a function that knows the draw it was written for."""
+    return at and (lambda value: log_density if value is joint else at(value))
 
 
 def standard_normal(*shape: int) -> Variable:

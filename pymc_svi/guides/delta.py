@@ -60,11 +60,13 @@ class AutoDelta(AutoGuide):
         """Return the function that puts a site at its point."""
 
         def place(site: Site) -> None:
+            latent = prototype.latents[site.name]
             value = param(
                 f"{site.name}_{self.prefix}_loc",
-                lambda: prototype.constrained_start(init_seed())[site.name],
+                lambda: latent.full(prototype.constrained_start(init_seed())[site.name]),
                 constraint=support_constraint(site),
                 dims=site.dims,
+                event_dim=latent.event_ndim if site.plates else None,
             )
             site.value = as_site_value(value, site.dist, site.name, site.dims)
             site.log_density = zero()

@@ -10,7 +10,7 @@ from pytensor.graph.basic import Variable
 from pymc_svi.constraints import softplus_positive
 from pymc_svi.guides.continuous import AutoGaussianVector, standard_normal
 from pymc_svi.guides.init import InitStrategy, init_to_initial_point
-from pymc_svi.guides.normal import check_init_scale
+from pymc_svi.guides.normal import check_init_scale, normal_log_density
 from pymc_svi.guides.prototype import Prototype
 from pymc_svi.handlers.core import Program
 from pymc_svi.primitives import param
@@ -64,7 +64,7 @@ class AutoDiagonalNormal(AutoGaussianVector):
         super().__init__(model, prefix=prefix, init_loc_fn=init_loc_fn)
         self.init_scale = check_init_scale(type(self).__name__, init_scale)
 
-    def draw_joint(self, prototype: Prototype) -> tuple[Variable, Variable]:
+    def draw_joint(self, prototype: Prototype) -> tuple[Variable, ...]:
         """Declare location and scale; draw."""
         size = prototype.size
         loc = param(f"{self.prefix}_loc", lambda: self.start_vector(prototype))
@@ -75,7 +75,8 @@ class AutoDiagonalNormal(AutoGaussianVector):
         )
         noise = standard_normal(size)
         log_density = -0.5 * (noise**2).sum() - pt.log(scale).sum() - 0.5 * size * np.log(2 * np.pi)
-        return loc + scale * noise, log_density
+        joint = loc + scale * noise
+        return joint, log_density, lambda u: normal_log_density(u, loc, scale).sum()
 
     def moments(self, params):
         """Return mean and standard deviation of the vector."""

@@ -20,7 +20,7 @@ from pymc_svi.guides.prototype import Prototype
 from pymc_svi.handlers.core import Program
 from pymc_svi.primitives import init_seed, param
 
-__all__ = ["AutoLowRankMultivariateNormal", "low_rank_normal"]
+__all__ = ["AutoLowRankMultivariateNormal", "low_rank_log_density", "low_rank_normal"]
 
 # The factor starts at draws this small: near the diagonal, and not at zero, where its expected
 # gradient is zero.
@@ -85,7 +85,7 @@ class AutoLowRankMultivariateNormal(AutoGaussianVector):
             )
         self.rank = rank
 
-    def draw_joint(self, prototype: Prototype) -> tuple[Variable, Variable]:
+    def draw_joint(self, prototype: Prototype) -> tuple[Variable, ...]:
         """Declare location, scale and factor; draw."""
         size = prototype.size
         rank = min(size, round(size**0.5) if self.rank is None else self.rank)
@@ -101,7 +101,12 @@ class AutoLowRankMultivariateNormal(AutoGaussianVector):
         )
         common, own = standard_normal(rank), standard_normal(size)
         standardized = own + (factor * common).sum(axis=-1)
-        return loc + scale * standardized, _log_density(standardized, scale, factor)
+
+        def log_density_at(value):
+            return low_rank_log_density((value - loc) / scale, scale, factor)
+
+        joint = loc + scale * standardized
+        return joint, low_rank_log_density(standardized, scale, factor), log_density_at
 
     def moments(self, params):
         """Return mean and standard deviation of the vector."""
@@ -117,7 +122,7 @@ class AutoLowRankMultivariateNormal(AutoGaussianVector):
         return [np.asarray(params[f"{self.prefix}_{name}"]) for name in names]
 
 
-def _log_density(standardized: Variable, scale: Variable, factor: Variable) -> Variable:
+def low_rank_log_density(standardized: Variable, scale: Variable, factor: Variable) -> Variable:
     """Log-density of ``loc + scale * standardized``, by the Woodbury identity.
 
     The covariance of ``standardized`` is ``I + W W'``; its determinant is that of the small
@@ -147,7 +152,7 @@ def low_rank_normal(loc: Any, scale: Any, factor: Any) -> Variable:
     """Return a Normal with covariance ``S (I + W W') S`` as an unnamed distribution."""
 
     def logp(value, loc, scale, factor):
-        return _log_density((value - loc) / scale, scale, factor)
+        return low_rank_log_density((value - loc) / scale, scale, factor)
 
     def draw(loc, scale, factor, rng=None, size=None):
         batch = () if size is None else tuple(size)

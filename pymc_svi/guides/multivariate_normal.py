@@ -6,6 +6,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
+from pytensor.tensor.linalg import solve_triangular
 
 from pymc_svi.constraints import scaled_unit_lower_cholesky
 from pymc_svi.guides.continuous import AutoGaussianVector, standard_normal
@@ -69,7 +70,7 @@ class AutoMultivariateNormal(AutoGaussianVector):
         super().__init__(model, prefix=prefix, init_loc_fn=init_loc_fn)
         self.init_scale = check_init_scale(type(self).__name__, init_scale)
 
-    def draw_joint(self, prototype: Prototype) -> tuple[Variable, Variable]:
+    def draw_joint(self, prototype: Prototype) -> tuple[Variable, ...]:
         """Declare location and Cholesky factor; draw."""
         size = prototype.size
         loc = param(f"{self.prefix}_loc", lambda: self.start_vector(prototype))
@@ -79,13 +80,20 @@ class AutoMultivariateNormal(AutoGaussianVector):
             constraint=scaled_unit_lower_cholesky,
         )
         noise = standard_normal(size)
+
         # The density of loc + L @ noise, written in the noise: no triangular solve.
-        log_density = (
-            -0.5 * (noise**2).sum()
-            - pt.log(pt.diagonal(scale_tril)).sum()
-            - 0.5 * size * np.log(2 * np.pi)
-        )
-        return loc + matrix_vector(scale_tril, noise), log_density
+        def log_density(noise):
+            return (
+                -0.5 * (noise**2).sum()
+                - pt.log(pt.diagonal(scale_tril)).sum()
+                - 0.5 * size * np.log(2 * np.pi)
+            )
+
+        def log_density_at(value):
+            return log_density(solve_triangular(scale_tril, value - loc, lower=True))
+
+        joint = loc + matrix_vector(scale_tril, noise)
+        return joint, log_density(noise), log_density_at
 
     def moments(self, params):
         """Return mean and standard deviation of the vector."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
@@ -16,7 +18,7 @@ from pymc_svi.handlers import Site
 from pymc_svi.handlers.core import Program
 from pymc_svi.primitives import param
 
-__all__ = ["AutoNormal", "check_init_scale"]
+__all__ = ["AutoNormal", "check_init_scale", "normal_log_density"]
 
 
 class AutoNormal(AutoGuide):
@@ -70,21 +72,28 @@ class AutoNormal(AutoGuide):
         noise = rsample(pm.Normal.dist(0.0, 1.0, shape=sum(x.size for x in latents.values())))
         ends = dict(zip(latents, np.cumsum([x.size for x in latents.values()]), strict=True))
 
-        def draw(site: Site) -> tuple[Variable, Variable]:
+        def draw(site: Site) -> tuple[Variable, Variable, Callable]:
             latent = prototype.latents[site.name]
             stem = f"{site.name}_{self.prefix}"
-            loc = param(f"{stem}_loc", self.start_of(prototype, site.name), dims=latent.dims)
+            event_dim = latent.event_ndim if site.plates else None
+            loc = param(
+                f"{stem}_loc",
+                self.start_of(prototype, site.name),
+                dims=latent.dims,
+                event_dim=event_dim,
+            )
             scale = param(
                 f"{stem}_scale",
-                lambda: np.full(latent.shape, self.init_scale),
+                lambda: latent.full(np.full(latent.shape, self.init_scale)),
                 constraint=softplus_positive,
                 dims=latent.dims,
+                event_dim=event_dim,
             )
             end = ends[site.name]
             eps = noise[end - latent.size : end].reshape(latent.shape)
             # The density of loc + scale * eps, written in eps: fewer operations a step.
             log_density = -0.5 * eps**2 - pt.log(scale) - 0.5 * np.log(2 * np.pi)
-            return loc + scale * eps, log_density
+            return loc + scale * eps, log_density, lambda u: normal_log_density(u, loc, scale)
 
         return draw
 
@@ -103,6 +112,11 @@ class AutoNormal(AutoGuide):
             name: pm.Normal.dist(loc, scale)
             for name, (loc, scale) in self.marginals(params, latents).items()
         }
+
+
+def normal_log_density(value: Variable, loc: Variable, scale: Variable) -> Variable:
+    """Return the log-density of a Normal, elementwise."""
+    return -0.5 * ((value - loc) / scale) ** 2 - pt.log(scale) - 0.5 * np.log(2 * np.pi)
 
 
 def check_init_scale(guide: str, init_scale: float) -> float:

@@ -53,6 +53,23 @@ class Latent:
         """Number of unconstrained elements."""
         return int(np.prod(self.shape))
 
+    @property
+    def event_ndim(self) -> int:
+        """Number of dimensions on the right that are not indexed by plates."""
+        return getattr(as_plain_tensor(self.site.dist).owner.op, "ndim_supp", 0)
+
+    def full(self, value: np.ndarray) -> np.ndarray:
+        """Return an array of the site at the full size of its subsampled plates.
+
+        What the present repetitions have is repeated for the others.
+        """
+        for frame in self.site.plates:
+            axis = value.ndim - self.event_ndim + frame.dim
+            if frame.is_subsampled and value.shape[axis] == frame.subsample_size:
+                repeated = np.resize(np.arange(frame.subsample_size), frame.size)
+                value = np.take(value, repeated, axis=axis)
+        return value
+
 
 @dataclass(frozen=True)
 class _Start:
