@@ -33,7 +33,7 @@ from pymc_svi.handlers.mask import mask
 from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.stack import apply_stack
 from pymc_svi.handlers.values import describe_shape
-from pymc_svi.handlers.walk import PARAM_TAG
+from pymc_svi.handlers.walk import PARAM_TAG, PARAMS
 
 __all__ = ["deterministic", "factor", "module", "param", "sample"]
 
@@ -238,6 +238,8 @@ def param(
         order=next(_ORDER),
     )
     site = apply_stack(record.site())
+    if model is not None and hasattr(getattr(site.value, "tag", None), PARAM_TAG):
+        model.root.__dict__.setdefault(PARAMS, {})[site.name] = site.value
     return site.outcome
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection
 
 from pymc_svi.errors import sentence
@@ -83,7 +84,7 @@ class block(Handler):
             *[_named(names) for names in (hide, expose) if names is not None],
             *[_of_type(types) for types in (hide_types, expose_types) if types is not None],
         ]
-        self.matches = matches or [lambda site: True]
+        self.matches = matches or [_always]
         self.hides_matches = all(rule is None for rule in exposes)
 
     def process_message(self, site: Site) -> None:
@@ -93,12 +94,21 @@ class block(Handler):
 
 
 def _named(names: Collection[str]) -> Callable[[Site], bool]:
-    return lambda site: site.name in names
+    return functools.partial(_is_named, names)
+
+
+def _always(site: Site) -> bool:
+    return True
+
+
+def _is_named(names: Collection[str], site: Site) -> bool:
+    return site.name in names
 
 
 def _of_type(types: Collection[str]) -> Callable[[Site], bool]:
-    def matches(site: Site) -> bool:
-        kind = "observed" if site.observed else "latent"
-        return site.type in types or (site.type == "sample" and kind in types)
+    return functools.partial(_has_type, types)
 
-    return matches
+
+def _has_type(types: Collection[str], site: Site) -> bool:
+    kind = "observed" if site.observed else "latent"
+    return site.type in types or (site.type == "sample" and kind in types)

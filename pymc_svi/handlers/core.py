@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 from typing import Any, Self
 
 import pymc as pm
@@ -109,6 +110,14 @@ class Handler:
         # A copy, so that one wrapped program can run in several threads or inside itself.
         with copy.copy(self):
             return run_program(self.program, *args, **kwargs)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Self:
+        """Bind a decorated method to its object."""
+        if instance is None or not inspect.isfunction(inspect.unwrap(self)):
+            return self
+        bound = copy.copy(self)
+        bound.program = self.program.__get__(instance, owner)
+        return bound
 
     def around(self, program: Program) -> Self:
         """Return a handler with the same settings around a program."""

@@ -20,10 +20,12 @@ from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.stack import apply_stack
 from pymc_svi.handlers.values import as_site_value, as_tensor_variable
 
-__all__ = ["PARAM_TAG", "constant_dim_lengths", "scratch_model", "walk_model"]
+__all__ = ["PARAMS", "PARAM_TAG", "constant_dim_lengths", "scratch_model", "walk_model"]
 
 # A param created while a model is built leaves its site on the tag of its variable.
 PARAM_TAG = "pymc_svi_param"
+# A built model lists its params by name, in this attribute.
+PARAMS = "pymc_svi_params"
 
 
 def constant_dim_lengths(model: pm.Model) -> dict[str, Variable]:
@@ -94,6 +96,9 @@ class _Walk:
             for var in ancestors([*named, *self.model.rvs_to_values.values(), *kept])
             if hasattr(var.tag, PARAM_TAG)
         ]
+        # Those that nothing depends on, too.
+        unused = self.model.root.__dict__.get(PARAMS, {}).values() if self.model.isroot else ()
+        params.extend(var for var in unused if var not in set(params))
         # A param comes before everything that can depend on it; among params, by creation.
         return sorted(params, key=lambda var: getattr(var.tag, PARAM_TAG).order) + named
 
