@@ -21,18 +21,22 @@ from pymc_svi.guides.laplace import AutoLaplaceApproximation
 from pymc_svi.guides.low_rank import AutoLowRankMultivariateNormal
 from pymc_svi.guides.multivariate_normal import AutoMultivariateNormal
 from pymc_svi.guides.normal import AutoNormal
+from pymc_svi.guides.normalizing_flow import AutoBNAFNormal, AutoIAFNormal, AutoNormalizingFlow
 
 __all__ = [
+    "AutoBNAFNormal",
     "AutoBatchedMultivariateNormal",
     "AutoContinuous",
     "AutoDelta",
     "AutoDiagonalNormal",
     "AutoGuide",
     "AutoGuideList",
+    "AutoIAFNormal",
     "AutoLaplaceApproximation",
     "AutoLowRankMultivariateNormal",
     "AutoMultivariateNormal",
     "AutoNormal",
+    "AutoNormalizingFlow",
     "ChosenGuide",
     "init_to_feasible",
     "init_to_generated",

@@ -39,11 +39,14 @@ class GivenParams(Handler):
     ----------
     values : dict of str to array_like
         Constrained values by name.
+    constant : bool, default False
+        Put them into the graph, for expressions that become a part of an op.
     """
 
-    def __init__(self, values: Mapping[str, Any]):
+    def __init__(self, values: Mapping[str, Any], *, constant: bool = False):
         super().__init__()
         self.values = values
+        self.constant = constant
 
     def process_message(self, site: Site) -> None:
         """Set the value of a param."""
@@ -59,7 +62,10 @@ class GivenParams(Handler):
                 + did_you_mean(site.name, self.values)
             )
         value = np.asarray(self.values[site.name], dtype=pytensor.config.floatX)
-        site.value = pytensor.shared(value, name=site.name, shape=value.shape)
+        if self.constant:
+            site.value = pt.constant(value, name=site.name)
+        else:
+            site.value = pytensor.shared(value, name=site.name, shape=value.shape)
 
 
 class FittedGuide:
