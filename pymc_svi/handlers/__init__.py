@@ -5,6 +5,7 @@ programs and on built models, and composes with the others in any order.
 """
 
 from pymc_svi.handlers.block import block
+from pymc_svi.handlers.checks import check_plates, check_plates_match
 from pymc_svi.handlers.condition import condition, uncondition
 from pymc_svi.handlers.core import Handler
 from pymc_svi.handlers.do import do
@@ -30,6 +31,8 @@ __all__ = [
     "Site",
     "Trace",
     "block",
+    "check_plates",
+    "check_plates_match",
     "condition",
     "do",
     "equalize",
