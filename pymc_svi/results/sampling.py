@@ -10,14 +10,18 @@ from typing import Any
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
-from pytensor.graph.basic import Variable
+from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors, toposort
+from pytensor.tensor.random.op import RandomVariable
+from pytensor.tensor.sharedvar import TensorSharedVariable
 
 from pymc_svi.engine.arguments import Arguments
 from pymc_svi.engine.graph import own_generators
 from pymc_svi.engine.seeds import seed_sequence, spawn_generators
 from pymc_svi.engine.training import training_mode
 from pymc_svi.errors import SiteError, did_you_mean, quoted, sentence
-from pymc_svi.evaluation import evaluation_mode
+from pymc_svi.evaluation import evaluate, evaluation_mode
 from pymc_svi.gradients.particles import vectorize_draws
 from pymc_svi.guides import AutoGuide
 from pymc_svi.handlers import Handler, Site, Trace, replay, trace, uncondition
@@ -161,7 +165,7 @@ def draw_function(
         for name, var in placeholders.items()
     }
     n_draws = pt.lscalar("n_draws")
-    plain = [as_plain_tensor(variable) for variable in outputs.values()]
+    plain = _with_constant_sizes([as_plain_tensor(variable) for variable in outputs.values()])
     vectorized = vectorize_draws(
         plain, n_draws, {placeholders[name]: stacked[name] for name in placeholders}
     )
@@ -193,3 +197,25 @@ def draw_function(
         return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(outputs)}
 
     return draw
+
+
+def _with_constant_sizes(outputs: Sequence[Variable]) -> list[Variable]:
+    """Return outputs whose draws have constants for sizes that follow from data alone.
+
+    PyTensor gives a vectorised draw its new axis only where it meets the old size unchanged,
+    and it does not recognise a size such as ``X.shape[0]`` after rebuilding it.
+    """
+    sizes = {}
+    for node in toposort(outputs):
+        if not isinstance(node.op, RandomVariable):
+            continue
+        size = node.op.size_param(node)
+        if isinstance(size, Constant) or size in sizes:
+            continue
+        if all(
+            isinstance(source, Constant | TensorSharedVariable)
+            for source in ancestors([size])
+            if source.owner is None
+        ):
+            sizes[size] = pt.constant(evaluate(size), dtype="int64")
+    return graph_replace(list(outputs), sizes, strict=False) if sizes else list(outputs)
