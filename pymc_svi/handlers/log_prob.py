@@ -9,7 +9,6 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
-from pytensor.graph.replace import graph_replace
 from pytensor.xtensor.type import XTensorType
 
 if TYPE_CHECKING:
@@ -48,8 +47,33 @@ def rv_log_prob(rv: Variable, value: Variable) -> Variable:
         # being derived, or PyMC's search for measurable graphs would walk through it.
         placeholder = value.type()
         log_prob = pm.logp(rv, placeholder, warn_rvs=False)
-        return as_plain_tensor(graph_replace(log_prob, {placeholder: value}, strict=False))
+        known = {inp: inp for inp in rv.owner.inputs}
+        return as_plain_tensor(_rebuilt(log_prob, {**known, placeholder: value}))
     return as_plain_tensor(pm.logp(rv, value, warn_rvs=False))
+
+
+def _rebuilt(output: Variable, known: dict[Variable, Variable]) -> Variable:
+    """Return a graph with some variables replaced, without looking at what is upstream of them.
+
+    ``graph_replace`` copies all that is upstream, which in a long chain of sites is much.
+    """
+    pending = [output]
+    while pending:
+        variable = pending[-1]
+        node = variable.owner
+        if variable in known:
+            pending.pop()
+        elif node is None:
+            known[variable] = variable
+        elif missing := [inp for inp in node.inputs if inp not in known]:
+            pending.extend(missing)
+        else:
+            inputs = [known[inp] for inp in node.inputs]
+            outputs = node.outputs
+            if any(new is not old for new, old in zip(inputs, node.inputs, strict=True)):
+                outputs = node.clone_with_new_inputs(inputs, strict=False).outputs
+            known.update(zip(node.outputs, outputs, strict=True))
+    return known[output]
 
 
 def scaled_and_masked(log_prob: Variable, scale: Any, mask: Any) -> Variable:

@@ -76,7 +76,7 @@ def test_tracing_300_sites_is_quick_and_linear(front_end):
         run = trace(replay(model, trace=guide_trace)).get_trace()
         run.log_prob_sum()
 
-    small, large = prepare(75), prepare(300)
+    small, large = prepare(75), prepare(300)  # the time includes the densities
     pair(small)
     quick, slow = (min(seconds(lambda m=m: pair(m)) for _ in range(2)) for m in (small, large))
     assert slow < 5.0
