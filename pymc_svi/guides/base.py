@@ -122,9 +122,10 @@ class AutoGuide(ABC):
 
     def visible_model(self) -> Program:
         """Return the model without latent sites that it did not have at the first run."""
-        if self._names is None:
+        known = self._names
+        if known is None:
             return self.model
-        return block(self.model, hide_fn=lambda s: s.is_latent and s.name not in self._names)
+        return block(self.model, hide_fn=lambda site: site.is_latent and site.name not in known)
 
     @abstractmethod
     def begin(self, prototype: Prototype):

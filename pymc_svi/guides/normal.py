@@ -45,7 +45,6 @@ class AutoNormal(AutoGuide):
     Examples
     --------
     >>> import pymc as pm
-    import pytensor.tensor as pt
     >>> from pymc_svi import handlers
     >>> from pymc_svi.guides import AutoNormal
     >>> def model():

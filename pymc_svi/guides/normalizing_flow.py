@@ -87,7 +87,7 @@ class AutoNormalizingFlow(AutoContinuous):
     def flow_of(self, size: int) -> Flow:
         """Return the flow for vectors of a size."""
         if not isinstance(self.flow, Flow):
-            return _as_flow(self.flow(size))  # type: ignore[operator]
+            return _as_flow(self.flow(size))
         return self.flow
 
     def draw_joint(self, prototype: Prototype) -> tuple[Variable, ...]:

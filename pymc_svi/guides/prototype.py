@@ -79,8 +79,8 @@ class _Start:
     constrained: dict[str, np.ndarray]
     log_probs: dict[str, float]
 
-    def fault(self) -> str | None:
-        """Say at which site the start is not usable; None if it is."""
+    def fault(self) -> str:
+        """Say at which site the start is not usable; nothing if it is."""
         for name, value in self.unconstrained.items():
             if not np.isfinite(value).all():
                 return (
@@ -91,7 +91,7 @@ class _Start:
             if not np.isfinite(log_prob):
                 start = ", ".join(f"{n} = {_short(v)}" for n, v in self.constrained.items())
                 return f"Site {name!r} has log-probability {log_prob} at the start: {start}"
-        return None
+        return ""
 
 
 class Prototype:
@@ -145,11 +145,11 @@ class Prototype:
         """Return the first start at which the log-density of the model is finite."""
         generated = hasattr(self._init_loc_fn, "generate")
         tries = _TRIES if self._run.is_random or generated else 1
-        run = self._run
+        run, fault = self._run, ""
         for attempt in range(tries):
             start = run(seed + attempt)
             fault = start.fault()
-            if fault is None:
+            if not fault:
                 return start
             if generated:
                 args, kwargs = self._arguments

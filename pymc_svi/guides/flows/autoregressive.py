@@ -86,10 +86,11 @@ class InverseAutoregressive(Flow):
         return weight * mask.astype(weight.dtype), bias
 
     def _conditions(self, x: Variable, params: Params) -> tuple[Variable, Variable]:
+        *hidden, (last_weight, last_bias) = params["layers"]
         h = x
-        for weight, bias in params["layers"][:-1]:
+        for weight, bias in hidden:
             h = self.nonlinearity(affine(weight, bias, h))
-        out = affine(*params["layers"][-1], h)
+        out = affine(last_weight, last_bias, h)
         if params["skip"] is not None:
             out = out + affine(params["skip"], pt.zeros((), dtype=x.dtype), x)
         size = params["size"]
