@@ -761,6 +761,11 @@ class Optimizer:
     def _rule(self, rate: Rate) -> pml.Transform:
         raise NotImplementedError
 
+    @property
+    def treats_elements_alike(self) -> bool:
+        """Whether all params could as well be one long vector: no rates of their own."""
+        return not isinstance(self.step_size, Mapping | per_param)
+
     def __call__(self, loss_or_grads: Any, params: Sequence[SharedVariable]) -> Updates:
         """Return the updates of ``params`` and of this optimizer's state.
 
@@ -1300,6 +1305,7 @@ class AdagradWindow(Optimizer):
 @dataclass(frozen=True)
 class _ClipByGlobalNorm:
     max_norm: float
+    treats_elements_alike: ClassVar[bool] = True  # the norm is that of all params together
 
     def __call__(self, loss_or_grads, params):
         params = list(params)
@@ -1341,6 +1347,7 @@ def clip_by_global_norm(max_norm: float) -> Rule:
 class _ClipByValue:
     max_value: float
     min_value: float
+    treats_elements_alike: ClassVar[bool] = True
 
     def __call__(self, loss_or_grads, params):
         params = list(params)
@@ -1398,6 +1405,10 @@ def clip_by_value(max_value: float, min_value: float | None = None) -> Rule:
 @dataclass(frozen=True, repr=False)
 class _Chain:
     rules: tuple[Any, ...]
+
+    @property
+    def treats_elements_alike(self) -> bool:
+        return all(getattr(rule, "treats_elements_alike", False) for rule in self.rules)
 
     def __call__(self, loss_or_grads, params):
         params = list(params)

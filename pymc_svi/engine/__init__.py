@@ -4,10 +4,11 @@ from pymc_svi.engine.arguments import Arguments
 from pymc_svi.engine.params import ParamStore
 from pymc_svi.engine.seeds import seed_sequence
 from pymc_svi.engine.state import SVIState
-from pymc_svi.engine.training import Training, training_mode
+from pymc_svi.engine.training import Feed, Training, training_mode
 
 __all__ = [
     "Arguments",
+    "Feed",
     "ParamStore",
     "SVIState",
     "Training",

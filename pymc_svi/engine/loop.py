@@ -32,6 +32,7 @@ def run_steps(
     stable: bool = False,
     progressbar: bool = True,
     callbacks: Iterable[Callable] = (),
+    every: int = _STEPS_A_CALLBACK,
 ) -> tuple[SVIState, np.ndarray]:
     """Take ``num_steps`` steps from a state.
 
@@ -48,8 +49,10 @@ def run_steps(
     progressbar : bool
         Show progress.
     callbacks : iterable of callable
-        Called every 100 steps and at the end with ``(state, losses)``: the state reached and
+        Called every ``every`` steps and at the end with ``(state, losses)``: the state reached and
         all losses so far. Raising ``StopIteration`` ends the fit there.
+    every : int, default 100
+        How many steps lie between two calls of the callbacks.
 
     Returns
     -------
@@ -75,7 +78,9 @@ def run_steps(
         while done < num_steps:
             size = min(size, num_steps - done)
             if callbacks:
-                size = min(size, _STEPS_A_CALLBACK - (state.step + done) % _STEPS_A_CALLBACK)
+                size = min(size, every - (state.step + done) % every)
+            if training.feed is not None:
+                size = training.feed.prepare(state.step + done, size)
             began = time.perf_counter()
             new = losses[done : done + size] = chunk(size)
             elapsed = time.perf_counter() - began
@@ -93,7 +98,7 @@ def run_steps(
                 progress.update(
                     task, completed=done, description=f"Fitting, loss {np.nanmean(recent):,.4g}"
                 )
-            due = safe.step % _STEPS_A_CALLBACK == 0 or done == num_steps
+            due = safe.step % every == 0 or done == num_steps
             if due and _stopped(callbacks, safe, losses[:done]):
                 break
     return safe, losses[:done].copy()
@@ -168,7 +173,7 @@ def _culprit(training: Training) -> tuple[str | None, str]:
         if not np.isfinite(value).all():
             side, site = name.split(": ", 1)
             return site, f"the log-probability of site {site!r} in the {side} is {value}"
-    learned = [variable.name for variable in training.learned]
+    learned = list(training.learned)
     for name, value in zip(learned, values[len(names) :], strict=True):
         if not np.isfinite(value).all():
             return name, f"the gradient of the loss for param {name!r} is not finite"

@@ -11,7 +11,7 @@ import functools
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pytensor
@@ -30,6 +30,7 @@ from pymc_svi.engine.seeds import (
     spawn_generators,
 )
 from pymc_svi.engine.state import SVIState
+from pymc_svi.engine.storage import storage_for
 from pymc_svi.errors import (
     InitializationError,
     PairingError,
@@ -44,7 +45,7 @@ from pymc_svi.objectives import Loss
 from pymc_svi.optim import name_state
 from pymc_svi.primitives import seeded_inits
 
-__all__ = ["Training", "training_mode"]
+__all__ = ["Feed", "Training", "training_mode"]
 
 
 # Linkers whose loops need a constant length and which copy random generators when compiling, so
@@ -73,6 +74,24 @@ def training_mode(mode: Any = None) -> Mode:
     return Mode(linker=mode.linker, optimizer=optimizer)
 
 
+class Feed(Protocol):
+    """Data that change from step to step.
+
+    Which data a step sees follows from its number alone, so that going back to a state, or
+    resuming from it, goes back to its data.
+
+    Attributes
+    ----------
+    counter : SharedVariable
+        The number of the present step, which the expressions of the data depend on.
+    """
+
+    counter: SharedVariable
+
+    def prepare(self, step: int, n_steps: int) -> int:
+        """Load data for the steps from ``step`` on; return how many of ``n_steps`` they cover."""
+
+
 class Training:
     """A loss with its params, ready to be trained.
 
@@ -86,9 +105,19 @@ class Training:
         ``rule(gradients, params) -> updates``.
     mode : Mode
         How to compile.
+    feed : Feed, optional
+        Data that change from step to step, on which the loss depends.
     """
 
-    def __init__(self, loss: Loss, params: ParamStore, rule: Callable, mode: Mode):
+    def __init__(
+        self,
+        loss: Loss,
+        params: ParamStore,
+        rule: Callable,
+        mode: Mode,
+        feed: Feed | None = None,
+    ):
+        self.feed = feed
         self.params = params
         self.rule = rule
         self.mode = mode
@@ -105,11 +134,13 @@ class Training:
         # What the objective carries from step to step; saved with the optimizer's state.
         self.carried = dict(zip(loss.updates, carried, strict=True))
         self._check_params_are_used()
+        self.learned = {n: v for n, v in self.variables.items() if n not in self.unused}
+        self.storage = storage_for(self.learned, rule)
 
     def _check_params_are_used(self) -> None:
         used = set(ancestors([self.surrogate]))
         self.unused = [name for name, var in self.variables.items() if var not in used]
-        if not self.learned:
+        if len(self.unused) == len(self.variables):
             raise PairingError(
                 sentence(
                     "There is nothing to learn: the loss depends on none of the params",
@@ -132,26 +163,22 @@ class Training:
         """Gradient of the loss for each param that it depends on, in unconstrained space."""
         [surrogate] = without_named_dims([self.surrogate])
         surrogate = rewrite_pregrad(surrogate)
-        return pytensor.grad(surrogate, self.learned)
-
-    @property
-    def learned(self) -> list[SharedVariable]:
-        """The unconstrained variables that the loss depends on."""
-        return [var for name, var in self.variables.items() if name not in self.unused]
+        return self.storage.live(pytensor.grad(surrogate, list(self.learned.values())))
 
     @functools.cached_property
     def optimizer_updates(self) -> dict[Variable, Variable]:
         """The optimizer's updates of params and of its own state."""
-        updates = dict(self.rule(self.gradients, self.learned))
-        name_state(updates, self.learned)
-        updates.update(self.carried)
+        storage = self.storage
+        updates = dict(self.rule(storage.gradients(self.gradients), storage.moved))
+        name_state(updates, storage.moved)
+        updates.update(zip(self.carried, storage.live(list(self.carried.values())), strict=True))
         return {variable: _in_type_of(variable, new) for variable, new in updates.items()}
 
     @functools.cached_property
     def optimizer_state(self) -> dict[str, SharedVariable]:
         """The optimizer's own variables by name."""
-        learned = set(self.learned)
-        return {var.name: var for var in self.optimizer_updates if var not in learned}
+        moved = set(self.storage.moved)
+        return {var.name: var for var in self.optimizer_updates if var not in moved}
 
     @functools.cached_property
     def optimizer_start(self) -> dict[str, np.ndarray]:
@@ -161,13 +188,15 @@ class Training:
     def step(self, stable: bool) -> tuple[Variable, dict[Variable, Variable]]:
         """Return loss and updates of one step."""
         updates = dict(self.optimizer_updates)
-        value = self.value
+        [value] = self.storage.live([self.value])
         if stable:
             finite = pt.isfinite(value)
             for gradient in self.gradients:
                 finite = finite & pt.isfinite(gradient).all()
             updates = {var: pt.switch(finite, new, var) for var, new in updates.items()}
             value = pt.switch(finite, value, np.nan)
+        if self.feed is not None:  # also after a step that was left out
+            updates[self.feed.counter] = self.feed.counter + 1
         advanced = collect_default_updates(outputs=[value, *updates.values()])
         updates.update({rng: new for rng, new in advanced.items() if rng in set(self.generators)})
         return value, updates
@@ -196,13 +225,14 @@ class Training:
     @functools.cached_property
     def evaluate(self) -> Callable[[], np.ndarray]:
         """The compiled loss without an update of the params."""
-        return pytensor.function([], self.value, mode=self.mode)
+        return pytensor.function([], self.storage.live([self.value])[0], mode=self.mode)
 
     @functools.cached_property
     def inspect(self) -> Callable[[], list[np.ndarray]]:
         """The terms of the loss and the gradients, to find which one is not finite."""
+        terms = self.storage.live(list(self.terms.values()))
         return pytensor.function(
-            [], [*self.terms.values(), *self.gradients], mode=training_mode(evaluation_mode())
+            [], [*terms, *self.gradients], mode=training_mode(evaluation_mode())
         )
 
     # --- state ------------------------------------------------------------------------------
@@ -281,17 +311,22 @@ class Training:
     def load(self, state: SVIState) -> None:
         """Put a state into the variables of the compiled functions."""
         self.check(state)
-        for name, variable in self.variables.items():
-            variable.set_value(np.array(state.params[name]))
+        self.storage.load(state.params)
+        for name in self.unused:
+            self.variables[name].set_value(np.array(state.params[name]))
         for name, variable in self.optimizer_state.items():
             variable.set_value(np.array(state.optim_state[name]))
         for variable, words in zip(self.generators, state.rng_state, strict=True):
             variable.set_value(generator_from_array(words))
+        if self.feed is not None:
+            self.feed.counter.set_value(np.array(state.step))
 
     def save(self, step: int) -> SVIState:
         """Return the state that the variables hold."""
+        unused = {name: np.array(self.variables[name].get_value()) for name in self.unused}
+        params = {**self.storage.save(), **unused}
         return SVIState(
-            params={name: np.array(var.get_value()) for name, var in self.variables.items()},
+            params={name: params[name] for name in self.variables},
             optim_state={
                 name: np.array(var.get_value()) for name, var in self.optimizer_state.items()
             },
