@@ -1,13 +1,17 @@
 """Pyro-style effect handlers and stochastic variational inference for PyMC."""
 
-from pymc_svi import constraints, guides, handlers, optim
+from pymc_svi import callbacks, constraints, guides, handlers, optim
+from pymc_svi.data import DataLoader
 from pymc_svi.engine import SVIState
+from pymc_svi.fit import fit
 from pymc_svi.handlers.plate import plate, plate_stack, subsample
+from pymc_svi.inspect import compute_log_probs, get_dependencies, log_density, render_model
 from pymc_svi.objectives import (
     ELBO,
     RenyiELBO,
     ReweightedWakeSleep,
     Trace_ELBO,
+    TraceGraph_ELBO,
     TraceMeanField_ELBO,
     TraceTailAdaptive_ELBO,
 )
@@ -16,32 +20,45 @@ from pymc_svi.primitives import deterministic, factor, module, param, sample
 from pymc_svi.reparam import LocScaleReparam, TransformReparam
 from pymc_svi.results import SVIRunResult
 from pymc_svi.svi import SVI
+from pymc_svi.trainer import ADVI, FullRankADVI, Inference, Trainer
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ADVI",
     "ELBO",
     "SVI",
+    "DataLoader",
+    "FullRankADVI",
+    "Inference",
     "LocScaleReparam",
     "Predictive",
     "RenyiELBO",
     "ReweightedWakeSleep",
     "SVIRunResult",
     "SVIState",
+    "TraceGraph_ELBO",
     "TraceMeanField_ELBO",
     "TraceTailAdaptive_ELBO",
     "Trace_ELBO",
+    "Trainer",
     "TransformReparam",
+    "callbacks",
+    "compute_log_probs",
     "constraints",
     "deterministic",
     "factor",
+    "fit",
+    "get_dependencies",
     "guides",
     "handlers",
+    "log_density",
     "module",
     "optim",
     "param",
     "plate",
     "plate_stack",
+    "render_model",
     "sample",
     "subsample",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import pymc as pm
 
@@ -54,6 +54,33 @@ class Handler:
     ...     program()
     >>> log.seen
     ['x', 'y']
+
+    One that anneals: around model and guide alike, it weighs the latent terms less.
+
+    >>> class Anneal(handlers.Handler):
+    ...     def __init__(self, program=None, weight=1.0):
+    ...         super().__init__(program)
+    ...         self.weight = weight
+    ...
+    ...     def process_message(self, site):
+    ...         if site.is_latent:
+    ...             site.scale = site.scale * self.weight
+    >>> tr = handlers.trace(Anneal(program, weight=0.5)).get_trace()
+    >>> tr["x"].scale, tr["y"].scale
+    (0.5, 1.0)
+
+    And one that counts elements once their values are known:
+
+    >>> class Count(handlers.Handler):
+    ...     total = 0
+    ...
+    ...     def postprocess_message(self, site):
+    ...         if site.is_latent:
+    ...             self.total += int(site.value.size.eval())
+    >>> with Count() as count, pm.Model():
+    ...     program()
+    >>> count.total
+    1
     """
 
     def __init__(self, program: Program | None = None):
@@ -116,7 +143,7 @@ class Handler:
         if instance is None or not inspect.isfunction(inspect.unwrap(self)):
             return self
         bound = copy.copy(self)
-        bound.program = self.program.__get__(instance, owner)
+        bound.program = cast(Any, self.program).__get__(instance, owner)
         return bound
 
     def around(self, program: Program) -> Self:

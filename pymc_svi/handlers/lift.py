@@ -105,7 +105,7 @@ class lift(Handler):
     def _prior_of(self, site: Site) -> Variable | None:
         if isinstance(self.prior, Mapping):
             return self.prior.get(site.name)
-        return self.prior if isinstance(self.prior, Variable) else self.prior(site)
+        return self.prior(site) if callable(self.prior) else self.prior
 
 
 def _in_shape_of(prior: Variable, site: Site) -> Variable:

@@ -9,6 +9,8 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
+from pytensor.tensor.math import sigmoid
+from pytensor.tensor.random.basic import BernoulliRV
 from pytensor.xtensor.type import XTensorType
 
 if TYPE_CHECKING:
@@ -49,7 +51,31 @@ def rv_log_prob(rv: Variable, value: Variable) -> Variable:
         log_prob = pm.logp(rv, placeholder, warn_rvs=False)
         known = {inp: inp for inp in rv.owner.inputs}
         return as_plain_tensor(_rebuilt(log_prob, {**known, placeholder: value}))
+    logits = _bernoulli_logits(rv)
+    if logits is not None:
+        return _bernoulli_log_prob(value, logits)
     return as_plain_tensor(pm.logp(rv, value, warn_rvs=False))
+
+
+def _bernoulli_logits(rv: Variable) -> Variable | None:
+    """Return the logits of ``pm.Bernoulli(logit_p=...)``; None for any other variable."""
+    if rv.owner is None or not isinstance(rv.owner.op, BernoulliRV):
+        return None
+    [p] = rv.owner.op.dist_params(rv.owner)
+    if p.owner is not None and p.owner.op == sigmoid:
+        return p.owner.inputs[0]
+    return None
+
+
+def _bernoulli_log_prob(value: Variable, logits: Variable) -> Variable:
+    """Log-probability of a Bernoulli variable, written in its logits.
+
+    PyMC's own expression evaluates the logarithm of the probability for both outcomes, and
+    checks the probability against 0 and 1; this needs a third of the exponentials, which are
+    most of the work in a logistic regression.
+    """
+    outside = pt.or_(pt.lt(value, 0), pt.gt(value, 1))
+    return pt.switch(outside, -np.inf, value * logits - pt.softplus(logits))
 
 
 def _rebuilt(output: Variable, known: dict[Variable, Variable]) -> Variable:

@@ -135,7 +135,7 @@ class plate(Handler):
 
     # --- entering ------------------------------------------------------------------------------
 
-    def __enter__(self) -> Any:  # type: ignore[override]
+    def __enter__(self) -> Any:
         around = [handler.frame for handler in active_handlers() if isinstance(handler, plate)]
         taken = {frame.dim: frame.name for frame in around if frame is not None}
         if self.name in taken.values():

@@ -53,8 +53,9 @@ class GivenValues(Handler):
             self._warn_of_misspelt_names()
 
     def _warn_of_misspelt_names(self) -> None:
-        unused = [name for name in self.data if name not in self._seen]
-        free = [name for name in self._seen if name not in self.data]
+        data = self.data or {}
+        unused = [name for name in data if name not in self._seen]
+        free = [name for name in self._seen if name not in data]
         for name in unused:
             if close := get_close_matches(name, free, n=1, cutoff=0.8):
                 warnings.warn(
@@ -69,7 +70,7 @@ class GivenValues(Handler):
         self._seen.append(site.name)
         if self.data is not None:
             return self.data.get(site.name)
-        return self.function(site)
+        return None if self.function is None else self.function(site)
 
 
 class substitute(GivenValues):

@@ -104,11 +104,18 @@ class Trace(Mapping[str, Site]):
             Only sites for which it returns True are counted.
         """
         terms = [
-            site.log_prob.sum()
+            self._log_prob_of(site).sum()
             for site in self.sites("sample", "factor")
             if site_filter is None or site_filter(site)
         ]
         return pt.add(*terms) if len(terms) > 1 else (terms or [pt.constant(0.0)])[0]
+
+    def _log_prob_of(self, site: Site) -> Variable:
+        try:
+            return site.log_prob
+        except Exception as error:
+            error.add_note(f"This happened at the log-probability of site {site.name!r}.")
+            raise
 
     def format_shapes(self) -> str:
         """Return a table of the sites: type, name, shape of value, shape of log-probability.
