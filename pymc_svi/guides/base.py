@@ -21,6 +21,7 @@ from pymc_svi.guides.init import (
     log_jac_det,
     unconstrain,
 )
+from pymc_svi.guides.prior import FittedPrior
 from pymc_svi.guides.prototype import Latent, Prototype
 from pymc_svi.handlers import Handler, Site, block
 from pymc_svi.handlers.core import Program, built_model, run_program
@@ -307,6 +308,43 @@ class AutoGuide(ABC):
         latents = fitted.prototype().latents
         posterior = self.get_posterior(params, *fitted.args, **fitted.kwargs)
         return fitted.as_model(latents, self.register_posterior, posterior)
+
+    def as_prior(self, model: Program, params: Mapping[str, Any], *args, **kwargs) -> Program:
+        """Return a model with the fitted guide in the place of its prior.
+
+        For data that arrive one batch after the other: the posterior of the first is the prior
+        of the second. The latent sites of the new model are the unconstrained elements,
+        ``auto_latent`` for guides that draw jointly and ``x_unconstrained`` for others; the sites
+        of the old one are deterministics that follow from them.
+
+        Parameters
+        ----------
+        model : callable or pymc.Model
+            The model, of the next data.
+        params : dict of str to array_like
+            Constrained values of the params, as in ``result.params``.
+        *args, **kwargs
+            Arguments of the fit; by default those the guide was last run with.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pymc as pm
+        >>> from pymc_svi import handlers
+        >>> from pymc_svi.guides import AutoDiagonalNormal
+        >>> def model(y):
+        ...     mu = pm.Normal("mu", 0.0, 10.0)
+        ...     pm.Normal("y", mu, 1.0, observed=y)
+        >>> guide = AutoDiagonalNormal(model)
+        >>> fitted = {"auto_loc": np.array([1.0]), "auto_scale": np.array([0.5])}
+        >>> updated = guide.as_prior(model, fitted, np.array([0.9, 1.1]))
+        >>> handlers.trace(updated).get_trace(np.array([1.2]))
+        Trace(sample auto_latent, deterministic mu, sample y)
+        """
+        fitted = self.at(params, *args, **kwargs)
+        latents = fitted.prototype().latents
+        posterior = self.get_posterior(params, *fitted.args, **fitted.kwargs)
+        return FittedPrior(model, self, posterior, latents)
 
     def register_posterior(
         self, model: pm.Model, posterior: Any, latents: Mapping[str, Latent]

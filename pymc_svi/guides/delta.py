@@ -11,6 +11,7 @@ import pytensor
 import pytensor.tensor as pt
 
 from pymc_svi.constraints import Constraint, as_constraint, real
+from pymc_svi.errors import sentence
 from pymc_svi.guides.base import AutoGuide
 from pymc_svi.guides.init import constrain, log_jac_det, unconstrain
 from pymc_svi.guides.prototype import Prototype, quick_mode
@@ -90,6 +91,16 @@ class AutoDelta(AutoGuide):
         """Return the points as distributions without spread, in the supports of the sites."""
         points = self.median(params, *args, **kwargs)
         return {name: pm.DiracDelta.dist(value) for name, value in points.items()}
+
+    def as_prior(self, model, params, *args, **kwargs):
+        """Refuse: a point leaves nothing to learn."""
+        raise NotImplementedError(
+            sentence(
+                "AutoDelta has no law in unconstrained space to serve as a prior",
+                fix="Fix the sites with handlers.condition(model, data=guide.median(params)), "
+                "or use a guide with spread",
+            )
+        )
 
     def to_model(self, params, *args, **kwargs):
         """Return a model whose latent sites are the points."""
