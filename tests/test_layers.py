@@ -24,8 +24,18 @@ LAYERS = (
     {"gradients", "log_prob"},
     {"objectives", "guides"},
     {"engine"},
-    {"svi", "fit", "result", "results"},
-    {"trainer", "data", "callbacks", "predictive", "diagnostics", "plots", "inspect"},
+    {"svi", "result", "results"},
+    {
+        "trainer",
+        "fit",
+        "data",
+        "callbacks",
+        "checkpoint",
+        "predictive",
+        "diagnostics",
+        "plots",
+        "inspect",
+    },
 )
 
 

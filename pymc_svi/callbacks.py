@@ -1,0 +1,353 @@
+"""What happens during a fit, between calls of compiled code.
+
+A callback is called every so many steps, and at the end, with a :class:`Moment`. Functions of two
+arguments are called with ``(state, losses)``, functions of three with ``(approx, losses, i)`` as
+by ``pm.fit``. Raising ``StopIteration`` ends the fit.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pymc_svi.checkpoint import FILE_NAME, SavedFit, save_fit
+from pymc_svi.engine import SVIState
+from pymc_svi.errors import sentence
+
+__all__ = [
+    "Callback",
+    "CheckParametersConvergence",
+    "Checkpoint",
+    "EarlyStopping",
+    "HeldOutELBO",
+    "LearningRateMonitor",
+    "Moment",
+    "ProgressBar",
+    "Tracker",
+    "as_callback",
+]
+
+
+@dataclass
+class Moment:
+    """A moment of a fit.
+
+    Attributes
+    ----------
+    state : SVIState
+        The state reached.
+    losses : numpy.ndarray
+        The losses of all steps so far.
+    about : dict
+        What the fit is, for a checkpoint.
+    params : dict of str to numpy.ndarray
+        The constrained params.
+    final : bool
+        Whether the fit ends here.
+    """
+
+    state: SVIState
+    losses: np.ndarray
+    about: dict[str, Any] = field(default_factory=dict)
+    constrain: Callable[[], dict[str, np.ndarray]] = dict
+    evaluate: Callable[..., float] | None = None
+    variables: list[Any] = field(default_factory=list)
+    final: bool = False
+
+    @property
+    def step(self) -> int:
+        """Number of steps taken."""
+        return self.state.step
+
+    @property
+    def params(self) -> dict[str, np.ndarray]:
+        """The constrained params."""
+        return self.constrain()
+
+
+class Callback:
+    """Base of the callbacks.
+
+    Parameters
+    ----------
+    every : int, default 100
+        How many steps lie between two calls.
+    """
+
+    def __init__(self, every: int = 100):
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ValueError(
+                sentence(
+                    f"{type(self).__name__}: every is a whole number of steps", found=repr(every)
+                )
+            )
+        self.every = every
+
+    def start(self) -> None:
+        """Be told that a fit begins."""
+
+    def __call__(self, moment: Moment) -> None:
+        """See a moment of the fit."""
+
+
+class _Function(Callback):
+    """A user's function as a callback."""
+
+    def __init__(self, function: Callable, n_arguments: int):
+        super().__init__(100)
+        self.function, self.n_arguments = function, n_arguments
+
+    def __call__(self, moment: Moment) -> None:
+        if self.n_arguments == 1:
+            self.function(moment)
+        elif self.n_arguments == 2:
+            self.function(moment.state, moment.losses)
+        else:
+            self.function(_Approximation(moment), moment.losses, moment.step)
+
+
+class _Approximation:
+    """What callbacks of ``pm.fit`` see: ``params``, a list of shared variables."""
+
+    def __init__(self, moment: Moment):
+        self.params = moment.variables
+        self.moment = moment
+
+
+def as_callback(callback: Any) -> Callback:
+    """Return what a user gave as a callback."""
+    if isinstance(callback, Callback):
+        return callback
+    if not callable(callback) or isinstance(callback, type):
+        raise TypeError(
+            sentence(
+                "A callback is a function or a Callback object",
+                found=repr(callback),
+                fix=f"Make an object of it: {callback.__name__}()"
+                if isinstance(callback, type)
+                else "",
+            )
+        )
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(callback).parameters.values()
+    n = sum(p.kind in kinds and p.default is p.empty for p in parameters)
+    if any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters):
+        n = 3
+    if not 1 <= n <= 3:
+        raise TypeError(
+            sentence(
+                "A callback takes (moment), (state, losses) or (approx, losses, i)",
+                found=f"{callback!r} with {n} arguments",
+            )
+        )
+    return _Function(callback, n)
+
+
+class EarlyStopping(Callback):
+    """Stop when the loss has not become better for a while.
+
+    Parameters
+    ----------
+    patience : int, default 10
+        After how many calls without improvement.
+    min_delta : float, default 0.0
+        What counts as an improvement.
+    every : int, default 100
+        Steps between calls; the mean loss over them is compared.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pymc_svi import callbacks
+    >>> from pymc_svi.engine import SVIState
+    >>> stop = callbacks.EarlyStopping(patience=1, every=2)
+    >>> state = SVIState({}, {}, np.zeros((0, 6)), 2)
+    >>> stop(callbacks.Moment(state, np.array([2.0, 1.0])))
+    >>> stop(callbacks.Moment(state, np.array([2.0, 1.0, 2.0, 2.0])))
+    Traceback (most recent call last):
+    ...
+    StopIteration: The mean loss of 2 steps has not improved on 1.5 in 1 calls
+    """
+
+    def __init__(self, patience: int = 10, min_delta: float = 0.0, every: int = 100):
+        super().__init__(every)
+        self.patience, self.min_delta = patience, min_delta
+        self.start()
+
+    def start(self) -> None:
+        """Forget an earlier fit."""
+        self.best, self.waited = np.inf, 0
+
+    def __call__(self, moment: Moment) -> None:
+        """Compare the recent losses with the best."""
+        recent = float(np.nanmean(moment.losses[-self.every :]))
+        if recent < self.best - self.min_delta:
+            self.best, self.waited = recent, 0
+            return
+        self.waited += 1
+        if self.waited >= self.patience:
+            raise StopIteration(
+                f"The mean loss of {self.every} steps has not improved on {self.best:g} "
+                f"in {self.waited} calls"
+            )
+
+
+class CheckParametersConvergence(Callback):
+    """Stop when the params hardly change, as PyMC's callback of this name does.
+
+    Parameters
+    ----------
+    every : int, default 100
+        Steps between comparisons.
+    tolerance : float, default 1e-3
+        The change at which the fit ends.
+    diff : {"relative", "absolute"}
+        How a change is measured.
+    ord : default inf
+        The norm of the change; see ``numpy.linalg.norm``.
+    """
+
+    def __init__(self, every: int = 100, tolerance: float = 1e-3, diff="relative", ord=np.inf):
+        super().__init__(every)
+        if diff not in ("relative", "absolute"):
+            raise ValueError(sentence("diff is 'relative' or 'absolute'", found=repr(diff)))
+        self.tolerance, self.diff, self.ord = tolerance, diff, ord
+        self.start()
+
+    def start(self) -> None:
+        """Forget an earlier fit."""
+        self.previous: np.ndarray | None = None
+
+    def __call__(self, moment: Moment) -> None:
+        """Compare the params with those of the last call."""
+        params = moment.state.params.values()
+        present = np.concatenate([np.ravel(value) for value in params])
+        before, self.previous = self.previous, present
+        if before is None:
+            return
+        change = np.abs(present - before)
+        if self.diff == "relative":
+            change = (change + 1e-10) / (np.abs(before) + 1e-10)
+        if np.linalg.norm(change, self.ord) < self.tolerance:
+            raise StopIteration(f"The params have converged at step {moment.step}")
+
+
+class Tracker(Callback):
+    """Record values during a fit.
+
+    Parameters
+    ----------
+    every : int, default 100
+        Steps between recordings.
+    **functions
+        Functions of a :class:`Moment`, or of nothing as for PyMC's ``Tracker``.
+
+    Examples
+    --------
+    >>> from pymc_svi import callbacks
+    >>> tracker = callbacks.Tracker(step=lambda moment: moment.step, every=50)
+    >>> tracker["step"]
+    []
+    """
+
+    def __init__(self, every: int = 100, **functions: Callable):
+        super().__init__(every)
+        self.functions = functions
+        self.hist: dict[str, list[Any]] = {name: [] for name in functions}
+
+    def __call__(self, moment: Moment) -> None:
+        """Record the values."""
+        for name, function in self.functions.items():
+            takes = len(inspect.signature(function).parameters)
+            self.hist[name].append(function(moment) if takes else function())
+
+    def __getitem__(self, name: str) -> list[Any]:
+        return self.hist[name]
+
+
+class LearningRateMonitor(Callback):
+    """Record the learning rate that a schedule gives.
+
+    Parameters
+    ----------
+    schedule : float or callable
+        The schedule that the optimizer was given: a function of the step.
+    every : int, default 100
+        Steps between recordings.
+    """
+
+    def __init__(self, schedule: Any, every: int = 100):
+        super().__init__(every)
+        self.schedule = schedule
+        self.steps: list[int] = []
+        self.rates: list[float] = []
+
+    def __call__(self, moment: Moment) -> None:
+        """Record the rate of the next step."""
+        rate = self.schedule(moment.step) if callable(self.schedule) else self.schedule
+        if hasattr(rate, "eval"):
+            rate = rate.eval()
+        self.steps.append(moment.step)
+        self.rates.append(float(rate))
+
+
+class HeldOutELBO(Callback):
+    """Record the loss on data that are not trained on, weighted as the training data are.
+
+    Parameters
+    ----------
+    batch : dict of str to array_like
+        The data, with the names of the training data.
+    every : int, default 100
+        Steps between evaluations.
+    """
+
+    def __init__(self, batch: Mapping[str, Any], every: int = 100):
+        super().__init__(every)
+        self.batch = dict(batch)
+        self.steps: list[int] = []
+        self.elbos: list[float] = []
+
+    def __call__(self, moment: Moment) -> None:
+        """Evaluate the ELBO on the batch."""
+        assert moment.evaluate is not None
+        self.steps.append(moment.step)
+        self.elbos.append(-moment.evaluate(self.batch))
+
+
+class Checkpoint(Callback):
+    """Save the fit, so that it can be resumed with ``fit(..., resume=True)``.
+
+    Parameters
+    ----------
+    folder : path
+        Where; it is made if it is not there. The last checkpoint is kept.
+    every : int, default 1_000
+        Steps between checkpoints: what a killed fit loses at most.
+    """
+
+    def __init__(self, folder: str | Path, every: int = 1_000):
+        super().__init__(every)
+        self.folder = Path(folder)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.folder / FILE_NAME
+
+    def __call__(self, moment: Moment) -> None:
+        """Write a checkpoint."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_fit(self.path, SavedFit(moment.state, moment.losses, moment.about))
+
+
+class ProgressBar(Callback):
+    """Show progress: the smoothed loss, steps a second and the time left.
+
+    ``Trainer(progressbar=True)``, the default, is the same.
+    """

@@ -1,0 +1,140 @@
+"""What data must be like to be trained on, and the errors if they are not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytensor
+
+from pymc_svi.errors import did_you_mean, quoted, sentence
+
+__all__ = ["Batch", "DataError", "as_numbers", "check_batch", "checked_arrays", "length_of"]
+
+Batch = dict[str, np.ndarray]
+
+
+class DataError(ValueError):
+    """Data cannot be trained on: missing values, wrong columns, shapes or dtypes, too few rows."""
+
+
+def as_numbers(value: Any, name: str, where: str = "The data") -> np.ndarray:
+    """Return an array in the dtype it is computed in, without missing values."""
+    if hasattr(value, "detach"):  # a torch tensor
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ma.MaskedArray) and value.mask.any():
+        raise DataError(
+            sentence(
+                f"{where}: {name!r} has missing values",
+                found=f"{int(value.mask.sum())} masked entries",
+                fix="Remove the rows, or impute them before the fit",
+            )
+        )
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise DataError(
+            sentence(
+                f"{where}: {name!r} is not numeric",
+                found=f"dtype {array.dtype}",
+                fix="Convert it to numbers first, categories to whole numbers from 0 on",
+            )
+        )
+    if array.ndim == 0:
+        raise DataError(
+            sentence(f"{where}: {name!r} has no rows", found="a single number", expected="an array")
+        )
+    if array.dtype.kind == "f":
+        bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+        if bad.any():
+            rows = np.flatnonzero(bad)
+            raise DataError(
+                sentence(
+                    f"{where}: {name!r} has values that are NaN or infinite",
+                    found=f"{len(rows)} of {len(array)} rows, the first is row {rows[0]}",
+                    fix="Remove the rows, or impute them before the fit",
+                )
+            )
+        array = array.astype(pytensor.config.floatX, copy=False)
+    return np.ascontiguousarray(array)
+
+
+def length_of(arrays: Mapping[str, np.ndarray], where: str = "The data") -> int:
+    """Return the number of rows that all arrays have."""
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) != 1:
+        raise DataError(
+            sentence(
+                f"{where}: the arrays have different numbers of rows",
+                found=", ".join(f"{n} of {name!r}" for name, n in lengths.items()),
+                fix="Rows belong together across arrays: give all of them the same number",
+            )
+        )
+    return next(iter(lengths.values()))
+
+
+def checked_arrays(arrays: Mapping[str, Any], where: str = "The data") -> Batch:
+    """Return arrays that are numeric, complete and of one length."""
+    checked = {str(name): as_numbers(value, str(name), where) for name, value in arrays.items()}
+    if not checked or length_of(checked, where) == 0:
+        raise DataError(
+            sentence(
+                f"{where}: there is nothing in it",
+                found=f"the columns {quoted(checked)} with no rows" if checked else "no columns",
+            )
+        )
+    return checked
+
+
+def check_batch(batch: Mapping[str, Any], like: Mapping[str, np.ndarray], where: str) -> Batch:
+    """Return a batch of a stream if it has the columns, dtypes and shapes of the first one."""
+    if set(batch) != set(like):
+        missing = [name for name in like if name not in batch]
+        extra = [name for name in batch if name not in like]
+        hint = did_you_mean(missing[0], extra) if missing else ""
+        raise DataError(
+            sentence(
+                f"{where} has other columns than the first",
+                found=quoted(batch),
+                expected=quoted(like),
+            )
+            + hint
+        )
+    checked = checked_arrays(batch, where)
+    for name, array in checked.items():
+        first = like[name]
+        if array.dtype != first.dtype:
+            raise DataError(
+                sentence(
+                    f"{where}: {name!r} has another dtype than in the first",
+                    found=str(array.dtype),
+                    expected=str(first.dtype),
+                )
+            )
+        if array.shape[1:] != first.shape[1:]:
+            raise DataError(
+                sentence(
+                    f"{where}: the rows of {name!r} have another shape than in the first",
+                    found=str(array.shape[1:]),
+                    expected=str(first.shape[1:]),
+                )
+            )
+    return {name: checked[name] for name in like}
+
+
+def positive_whole(value: Any, what: str) -> int:
+    """Return a positive whole number, or say what it should have been."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole:
+        raise TypeError(sentence(f"{what} is a whole number", found=repr(value)))
+    if value < 1:
+        raise ValueError(sentence(f"{what} must be at least 1", found=repr(value)))
+    return int(value)
+
+
+def columns_of(columns: Mapping[str, str | Sequence[str]]) -> list[str]:
+    """Return all column names of a ``{name: column or columns}`` table."""
+    names: list[str] = []
+    for value in columns.values():
+        names += [value] if isinstance(value, str) else list(value)
+    return list(dict.fromkeys(names))

@@ -1,0 +1,314 @@
+"""``DataLoader``: data of any size in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pymc_svi.data.checks import (
+    Batch,
+    DataError,
+    check_batch,
+    checked_arrays,
+    length_of,
+    positive_whole,
+)
+from pymc_svi.data.sources import BatchSource, ParquetSource, RowSource, Stream
+from pymc_svi.errors import sentence
+
+__all__ = ["DataLoader"]
+
+# Arrays on disk are shuffled within this many batches.
+_BATCHES_IN_BUFFER = 100
+
+
+class DataLoader:
+    """Give out data in batches.
+
+    Parameters
+    ----------
+    data : dict, array_like, DataFrame, Dataset, zarr group or iterable
+        Arrays by name, with equally many rows; a pandas or polars frame, of which each column
+        is an array; an ``xarray.Dataset``, of which each variable is one, with rows along its
+        first dim; a zarr group or a dict of zarr arrays, read in blocks; a single array, which
+        has no name. Anything else is an iterable of batches: dicts of arrays, such as a PyTorch
+        ``DataLoader`` or a generator gives.
+    batch_size : int, optional
+        Rows of a batch; all of them if not given. Streams of batches have their own.
+    shuffle : bool, default True
+        Shuffle the rows in every epoch; no row is repeated within one. Streams keep their order.
+    seed : int, optional
+        Seed of the order; the seed of the fit if not given.
+    drop_last : bool, default False
+        Leave out the last batch of an epoch if it has fewer rows. If kept, the weight of its rows
+        is that of its own size, so that nothing is biased.
+    total_size : int, optional
+        How many rows there are in all; needed for streams that do not know it.
+    names : sequence of str, optional
+        Names of the arrays of a stream whose batches are tuples.
+    prefetch : bool, default True
+        Load a stream's next batches in a background thread.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pymc_svi import DataLoader
+    >>> loader = DataLoader({"x": np.arange(5), "y": np.arange(5.0)}, batch_size=2, shuffle=False)
+    >>> for batch in loader:
+    ...     print(batch["x"], batch["y"])
+    [0 1] [0. 1.]
+    [2 3] [2. 3.]
+    [4] [4.]
+    >>> len(loader), loader.total_size
+    (3, 5)
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        batch_size: int | None = None,
+        shuffle: bool = True,
+        seed: int | None = None,
+        drop_last: bool = False,
+        total_size: int | None = None,
+        *,
+        names: Sequence[str] | None = None,
+        prefetch: bool = True,
+    ):
+        self.batch_size = None if batch_size is None else positive_whole(batch_size, "batch_size")
+        self.shuffle, self.drop_last = bool(shuffle), bool(drop_last)
+        self.seed = seed
+        self.prefetch = bool(prefetch)
+        self.arrays: Batch | None = None
+        self.source: BatchSource | None = None
+        if total_size is not None:
+            total_size = positive_whole(total_size, "total_size")
+        self._open(data, names)
+        known = self._known_size()
+        if total_size is not None and known is not None and known != total_size:
+            raise DataError(
+                sentence(
+                    "total_size contradicts the data",
+                    found=f"total_size={total_size}",
+                    expected=f"{known}, the rows there are",
+                    fix="Leave total_size out",
+                )
+            )
+        self._total_size = known if total_size is None else total_size
+        if known is not None and self.batch_size is not None and self.batch_size > known:
+            raise DataError(
+                sentence(
+                    "A batch is larger than the data",
+                    found=f"batch_size={self.batch_size} of {known} rows",
+                    fix="Use a smaller batch_size, or none for all rows",
+                )
+            )
+        self._epoch = 0
+
+    def _open(self, data: Any, names: Sequence[str] | None) -> None:
+        tables = _as_tables(data)
+        if tables is None:
+            if self.batch_size is not None:
+                raise DataError(
+                    sentence(
+                        "batch_size does not apply to a stream, which has batches of its own",
+                        found=f"batch_size={self.batch_size} and {type(data).__name__}",
+                        fix="Leave batch_size out",
+                    )
+                )
+            self.source = Stream(data, names)
+        elif all(_is_on_disk(array) for array in tables.values()) and tables:
+            size = self.batch_size or len(next(iter(tables.values())))
+            self.batch_size = size
+            block = size * _BATCHES_IN_BUFFER
+            self.source = RowSource(tables, size, self.shuffle, self.drop_last, block)
+        else:
+            self.arrays = checked_arrays(tables)
+
+    @classmethod
+    def from_parquet(
+        cls,
+        folder: str | Path,
+        columns: Mapping[str, str | Sequence[str]] | None = None,
+        batch_size: int = 1_024,
+        shuffle: bool = True,
+        seed: int | None = None,
+        drop_last: bool = False,
+        *,
+        buffer_size: int | None = None,
+        prefetch: bool = True,
+    ) -> DataLoader:
+        """Read a folder of Parquet files in batches, with a row group in memory at a time.
+
+        Parameters
+        ----------
+        folder : path
+            A folder with ``*.parquet`` files, or one file.
+        columns : dict of str to str or list of str, optional
+            ``{"X": ["x0", "x1"], "y": "y"}``: which columns make each array. One array for each
+            column if not given.
+        batch_size : int, default 1_024
+            Rows of a batch.
+        shuffle : bool, default True
+            Take row groups in random order, and shuffle rows within a buffer.
+        seed : int, optional
+            Seed of the order.
+        drop_last : bool, default False
+            Leave out a last batch with fewer rows.
+        buffer_size : int, optional
+            Rows of the buffer; those of 100 batches if not given.
+        prefetch : bool, default True
+            Read ahead in a background thread.
+        """
+        loader = cls.__new__(cls)
+        loader.batch_size = positive_whole(batch_size, "batch_size")
+        loader.shuffle, loader.drop_last = bool(shuffle), bool(drop_last)
+        loader.seed, loader.prefetch, loader.arrays = seed, bool(prefetch), None
+        rows = buffer_size or loader.batch_size * _BATCHES_IN_BUFFER
+        source = ParquetSource(
+            folder, columns, loader.batch_size, loader.shuffle, loader.drop_last, rows
+        )
+        if loader.batch_size > source.total_size:
+            raise DataError(
+                sentence(
+                    "A batch is larger than the data",
+                    found=f"batch_size={batch_size} of {source.total_size} rows",
+                )
+            )
+        loader.source = source
+        loader._total_size = source.total_size
+        loader._epoch = 0
+        return loader
+
+    # --- sizes ---------------------------------------------------------------------------------
+
+    def _known_size(self) -> int | None:
+        if self.arrays is not None:
+            return length_of(self.arrays)
+        assert self.source is not None
+        return self.source.total_size
+
+    @property
+    def total_size(self) -> int:
+        """The number of rows in all."""
+        if self._total_size is None:
+            raise DataError(
+                sentence(
+                    "The number of rows of the stream is not known",
+                    fix="Give it: DataLoader(stream, total_size=1_000_000). The terms of a batch "
+                    "are weighted by total_size / batch size",
+                )
+            )
+        return self._total_size
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the data are arrays in memory."""
+        return self.arrays is not None
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+        if self.arrays is not None:
+            size = self.batch_size or self.total_size
+            whole, rest = divmod(self.total_size, size)
+            return whole + (rest > 0 and not self.drop_last)
+        assert self.source is not None
+        if self.source.n_batches is None:
+            raise TypeError(
+                sentence(
+                    "The number of batches of the stream is not known",
+                    fix="Ask for a number of steps, fit(n=10_000)",
+                )
+            )
+        return self.source.n_batches
+
+    # --- batches -------------------------------------------------------------------------------
+
+    def order(self, epoch: int, seed: int = 0) -> np.ndarray:
+        """Return the order of the rows in an epoch; it follows from seed and epoch alone."""
+        if not self.shuffle:
+            return np.arange(self.total_size)
+        words = np.random.SeedSequence([self.seed if self.seed is not None else seed, epoch])
+        return np.random.Generator(np.random.Philox(words)).permutation(self.total_size)
+
+    def batches(self, epoch: int = 0, seed: int = 0) -> Iterator[Batch]:
+        """Yield the batches of one epoch, checked."""
+        if self.arrays is None:
+            yield from self._streamed(epoch, seed)
+            return
+        order = self.order(epoch, seed)
+        size = self.batch_size or self.total_size
+        for start in range(0, len(self) * size, size):
+            rows = order[start : start + size]
+            yield {name: array[rows] for name, array in self.arrays.items()}
+
+    def _streamed(self, epoch: int, seed: int) -> Iterator[Batch]:
+        assert self.source is not None
+        seed = self.seed if self.seed is not None else seed
+        first: Batch | None = None
+        for number, batch in enumerate(self.source.batches(epoch, seed)):
+            where = f"Batch {number} of epoch {epoch}"
+            checked = checked_arrays(batch, where)
+            if first is None:
+                first = checked
+            yield check_batch(checked, first, where)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Iterate over an epoch; each time over the next one."""
+        epoch, self._epoch = self._epoch, self._epoch + 1
+        return self.batches(epoch)
+
+    def __repr__(self) -> str:
+        kind = "in memory" if self.in_memory else type(self.source).__name__
+        return (
+            f"DataLoader({kind}, total_size={self._total_size}, batch_size={self.batch_size}, "
+            f"shuffle={self.shuffle})"
+        )
+
+
+def _as_tables(data: Any) -> dict[str, Any] | None:
+    """Return data as arrays by name; None for a stream of batches."""
+    kind = f"{type(data).__module__.split('.')[0]}.{type(data).__name__}"
+    if kind == "xarray.Dataset":
+        return _xarray_tables(data)
+    if kind == "xarray.DataArray" or isinstance(data, np.ndarray):
+        return {"": np.asarray(data)}
+    if kind == "pandas.DataFrame":
+        return {str(name): data[name].to_numpy() for name in data.columns}
+    if kind in ("pandas.Series", "polars.Series"):
+        return {str(data.name or ""): data.to_numpy()}
+    if kind == "polars.DataFrame":
+        return {name: data[name].to_numpy() for name in data.columns}
+    if kind == "zarr.Group":
+        return {name: array for name, array in data.arrays()}
+    if isinstance(data, Mapping):
+        return dict(data)
+    if not hasattr(data, "__iter__"):
+        raise TypeError(
+            sentence(
+                "DataLoader: data are arrays by name, or an iterable of batches",
+                found=f"{data!r} of type {type(data).__name__}",
+                fix='Write DataLoader({"X": X, "y": y}, batch_size=128)',
+            )
+        )
+    return None
+
+
+def _xarray_tables(data: Any) -> dict[str, Any]:
+    leading = {str(name): variable.dims[:1] for name, variable in data.data_vars.items()}
+    if len(set(leading.values())) > 1:
+        raise DataError(
+            sentence(
+                "The variables of the Dataset have different first dims",
+                found=", ".join(f"{name!r}: {dims}" for name, dims in leading.items()),
+                fix="Transpose them so that the rows of all lie along the same first dim",
+            )
+        )
+    return {name: data[name].to_numpy() for name in leading}
+
+
+def _is_on_disk(array: Any) -> bool:
+    return type(array).__module__.split(".")[0] in ("zarr", "h5py")

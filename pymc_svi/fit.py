@@ -1,0 +1,85 @@
+"""``fit``: one line, in the manner of ``pm.fit``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pymc_svi.errors import did_you_mean, quoted, sentence
+from pymc_svi.handlers.core import Program
+from pymc_svi.results import SVIRunResult
+from pymc_svi.svi import SVI
+from pymc_svi.trainer import ADVI, FullRankADVI, Inference, Trainer
+from pymc_svi.trainer.inference import context_model
+
+__all__ = ["fit"]
+
+_METHODS = {"advi": ADVI, "fullrank_advi": FullRankADVI}
+
+
+def fit(
+    model: Program | None = None,
+    method: str | SVI | Inference = "advi",
+    n: int = 10_000,
+    *,
+    optim: Any = None,
+    loss: Any = None,
+    dataloader: Any = None,
+    callbacks: Iterable[Any] = (),
+    random_seed: Any = None,
+    progressbar: bool = True,
+    on_nonfinite: Any = "raise",
+    **guide_kwargs,
+) -> SVIRunResult:
+    """Fit a model with an automatic guide.
+
+    Parameters
+    ----------
+    model : callable or pymc.Model, optional
+        The model; that of the context if not given.
+    method : {"advi", "fullrank_advi"} or SVI or Inference
+        The method.
+    n : int, default 10_000
+        Number of steps.
+    optim, loss : optional
+        Optimizer and objective, as for :class:`~pymc_svi.SVI`.
+    dataloader : DataLoader, optional
+        Data in batches.
+    callbacks : iterable of callable
+        See :mod:`pymc_svi.callbacks`.
+    random_seed : int, optional
+        Seed.
+    progressbar : bool, default True
+        Show progress.
+    on_nonfinite : {"raise", "skip", "rollback"}
+        See :class:`~pymc_svi.Trainer`.
+    **guide_kwargs
+        Options of the guide, such as ``init_scale=0.1``.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> import pymc_svi as ps
+    >>> with pm.Model() as model:
+    ...     x = pm.Normal("x", 0.0, 1.0)
+    ...     y = pm.Normal("y", x, 1.0, observed=2.0)
+    >>> result = ps.fit(
+    ...     model, "advi", 2_000, optim=ps.optim.Adam(0.02), random_seed=1, progressbar=False
+    ... )
+    >>> abs(float(result.params["x_auto_loc"]) - 1.0) < 0.1
+    True
+    """
+    if isinstance(method, str):
+        if method not in _METHODS:
+            raise ValueError(
+                sentence(
+                    f"fit: there is no method {method!r}", expected=f"one of {quoted(_METHODS)}"
+                )
+                + did_you_mean(method, _METHODS)
+            )
+        model = context_model(model, "fit")
+        method = _METHODS[method](model, optim=optim, loss=loss, **guide_kwargs)
+    trainer = Trainer(
+        method, dataloader, callbacks, on_nonfinite=on_nonfinite, progressbar=progressbar
+    )
+    return trainer.fit(n=n, random_seed=random_seed)

@@ -1,0 +1,152 @@
+"""Methods: objects with an ``init`` and a ``step``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pymc as pm
+from pytensor.compile.sharedvalue import SharedVariable
+
+from pymc_svi.errors import sentence
+from pymc_svi.guides import AutoMultivariateNormal, AutoNormal
+from pymc_svi.handlers.core import Program
+from pymc_svi.svi import SVI
+
+__all__ = ["ADVI", "FullRankADVI", "Inference", "context_model"]
+
+
+def context_model(model: Program | None, what: str) -> Program:
+    """Return a model, or that of the context."""
+    model = model if model is not None else pm.Model.get_context(error_if_none=False)
+    if model is None:
+        raise TypeError(
+            sentence(f"{what} has no model", fix="Call fit inside `with model:`, or pass the model")
+        )
+    return model
+
+
+class Inference:
+    """Base of methods: an algorithm that learns from one batch at a time.
+
+    A subclass has ``step(batch) -> loss`` and, if it needs one, ``init``, which may take any of
+    ``model`` (that of the context), ``batch`` (the first one) and ``random_seed``. A batch is a dict of
+    arrays, None without a data loader. Attributes that are numbers, arrays or shared variables
+    are its state: they are what a result reports and a checkpoint saves.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pymc_svi import DataLoader, Inference, Trainer
+    >>> class RunningMean(Inference):
+    ...     def init(self):
+    ...         self.mean = 0.0
+    ...
+    ...     def step(self, batch):
+    ...         error = batch["y"].mean() - self.mean
+    ...         self.mean += 0.1 * error
+    ...         return error**2
+    >>> loader = DataLoader({"y": np.full(10, 2.0)}, batch_size=5)
+    >>> result = Trainer(method=RunningMean(), dataloader=loader).fit(n=200)
+    >>> float(result.params["mean"]), result.losses.shape
+    (2.0, (200,))
+    """
+
+    def init(self, *args: Any, **kwargs: Any) -> None:
+        """Start a fit."""
+
+    def step(self, batch: Any) -> float:
+        """Learn from a batch; return the loss."""
+        raise NotImplementedError(
+            sentence(f"{type(self).__name__} has no step", fix="Define step(self, batch) -> loss")
+        )
+
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        """The attributes that are numbers, arrays or shared variables."""
+        found = {}
+        for name, value in vars(self).items():
+            if isinstance(value, SharedVariable):
+                value = value.get_value()
+            array = isinstance(value, int | float | np.ndarray | np.number)
+            if array and np.asarray(value).dtype.kind in "biuf":
+                found[name] = np.array(value)
+        return found
+
+    @state.setter
+    def state(self, values: Mapping[str, np.ndarray]) -> None:
+        for name, value in values.items():
+            present = getattr(self, name, None)
+            if isinstance(present, SharedVariable):
+                present.set_value(np.array(value))
+            elif isinstance(present, int | float):
+                setattr(self, name, type(present)(value))
+            else:
+                setattr(self, name, np.array(value))
+
+    @property
+    def params(self) -> dict[str, np.ndarray]:
+        """What is learned; the whole state unless a subclass says otherwise."""
+        return self.state
+
+
+class ADVI(Inference):
+    """Mean-field automatic differentiation variational inference.
+
+    Parameters
+    ----------
+    model : callable or pymc.Model, optional
+        The model; that of the context if not given.
+    optim : optional
+        The optimizer, as for :class:`~pymc_svi.SVI`.
+    loss : optional
+        The objective.
+    **guide_kwargs
+        Options of the guide, such as ``init_scale=0.1``.
+
+    References
+    ----------
+    Kucukelbir et al. (2017), Automatic Differentiation Variational Inference.
+    """
+
+    guide: type = AutoNormal
+
+    def __init__(
+        self, model: Program | None = None, optim: Any = None, loss: Any = None, **guide_kwargs
+    ):
+        self.model, self.optim, self.loss = model, optim, loss
+        self.guide_kwargs = guide_kwargs
+        self._svi: SVI | None = None
+
+    def as_svi(self) -> SVI:
+        """Return the method as an ``SVI`` of the model."""
+        model = context_model(self.model, type(self).__name__)
+        if self._svi is None or self._svi.model is not model:
+            guide = type(self).guide(model, **self.guide_kwargs)
+            self._svi = SVI(model, guide, self.optim, self.loss)
+        return self._svi
+
+    def init(self, random_seed: Any = None, batch: Mapping[str, Any] | None = None) -> None:
+        """Start a fit."""
+        self._svi_state = self.as_svi().init(random_seed=random_seed, **(batch or {}))
+
+    def step(self, batch: Mapping[str, Any] | None) -> float:
+        """Take one step; many at once, as ``Trainer`` takes them, are much faster."""
+        svi = self.as_svi()
+        self._svi_state, loss = svi.update(self._svi_state, **(batch or {}))
+        return loss
+
+    @property
+    def params(self) -> dict[str, np.ndarray]:
+        """The constrained params."""
+        return self.as_svi().get_params(self._svi_state)
+
+
+class FullRankADVI(ADVI):
+    """ADVI with a multivariate Normal: posterior correlations are learned too.
+
+    Parameters are those of :class:`ADVI`.
+    """
+
+    guide: type = AutoMultivariateNormal

@@ -1,0 +1,510 @@
+"""``Trainer``: a method, its data, and what happens meanwhile."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pytensor.compile.mode import Mode
+
+from pymc_svi.callbacks import Checkpoint, Moment, ProgressBar, as_callback
+from pymc_svi.checkpoint import FILE_NAME, SavedFit, check_same, load_fit
+from pymc_svi.data import DataError, DataLoader
+from pymc_svi.data.checks import check_batch
+from pymc_svi.engine import Arguments, SVIState, Training, seed_sequence, training_mode
+from pymc_svi.engine.loop import run_steps
+from pymc_svi.engine.seeds import generator_to_array, spawn_generators
+from pymc_svi.errors import NonFiniteError, sentence
+from pymc_svi.handlers import Trace
+from pymc_svi.handlers.core import built_model
+from pymc_svi.results import SVIRunResult
+from pymc_svi.svi import SVI
+from pymc_svi.trainer.batching import Batched, Plan, accepted_names, plan_batches, with_batches
+from pymc_svi.trainer.feeds import DataFeed, feed_of
+from pymc_svi.trainer.inference import ADVI, Inference
+
+__all__ = ["Trainer"]
+
+# How often in a row a fit goes back before it gives up.
+_ROLLBACKS = 20
+
+
+class Trainer:
+    """Fit a method on data that come in batches.
+
+    The model does not know that its data are batched: batches take the place of the ``pm.Data``
+    of their names, or are the arguments of a function program, and the terms of their rows are
+    weighted by total rows / rows of the batch.
+
+    Parameters
+    ----------
+    method : SVI or Inference
+        ``SVI(model, guide)``, ``ADVI()``, ``FullRankADVI()`` or a method of your own.
+    dataloader : DataLoader, optional
+        The data; the model's own without it.
+    callbacks : iterable of callable
+        See :mod:`pymc_svi.callbacks`.
+    on_nonfinite : {"raise", "skip", "rollback"}
+        What a step does whose loss or gradient is not finite: end the fit with an error; leave
+        it out; or go back to the state before it and go on with other random numbers.
+    progressbar : bool, default False
+        Show progress.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pymc as pm
+    >>> from pymc_svi import SVI, DataLoader, Trainer, optim
+    >>> from pymc_svi.guides import AutoNormal
+    >>> y = np.random.default_rng(0).normal(3.0, 1.0, size=1_000)
+    >>> def model(y):
+    ...     mu = pm.Normal("mu", 0.0, 10.0)
+    ...     pm.Normal("y", mu, 1.0, observed=y)
+    >>> svi = SVI(model, AutoNormal(model), optim.Adam(0.05))
+    >>> trainer = Trainer(method=svi, dataloader=DataLoader({"y": y}, batch_size=100))
+    >>> result = trainer.fit(n=1_000, random_seed=1)
+    >>> abs(float(result.params["mu_auto_loc"]) - y.mean()) < 0.1
+    True
+    """
+
+    def __init__(
+        self,
+        method: SVI | Inference,
+        dataloader: DataLoader | None = None,
+        callbacks: Iterable[Any] = (),
+        *,
+        on_nonfinite: Literal["raise", "skip", "rollback"] = "raise",
+        progressbar: bool = False,
+    ):
+        if isinstance(method, type) or not isinstance(method, SVI | Inference):
+            raise TypeError(
+                sentence(
+                    "Trainer: method is an SVI or another method of inference",
+                    found=repr(method),
+                    fix=f"Make an object of it: {method.__name__}()"
+                    if isinstance(method, type)
+                    else "Write Trainer(method=SVI(model, guide), dataloader=...)",
+                )
+            )
+        if dataloader is not None and not isinstance(dataloader, DataLoader):
+            dataloader = DataLoader(dataloader)
+        if on_nonfinite not in ("raise", "skip", "rollback"):
+            raise ValueError(
+                sentence(
+                    "on_nonfinite is one of three words",
+                    found=repr(on_nonfinite),
+                    expected="'raise', 'skip' or 'rollback'",
+                )
+            )
+        if callable(callbacks):
+            callbacks = [callbacks]
+        self.method = method
+        self.dataloader = dataloader
+        self.callbacks = [as_callback(callback) for callback in callbacks]
+        self.on_nonfinite = on_nonfinite
+        self.progressbar = progressbar or any(isinstance(c, ProgressBar) for c in self.callbacks)
+        self._session: _Session | None = None
+
+    def fit(
+        self,
+        n: int | None = None,
+        *,
+        epochs: int | None = None,
+        random_seed: Any = None,
+        resume: bool | str | Path | SVIRunResult | SVIState = False,
+    ) -> SVIRunResult:
+        """Fit.
+
+        Parameters
+        ----------
+        n : int, optional
+            Number of steps, those before a resumed checkpoint included; 10,000 if neither it
+            nor ``epochs`` is given.
+        epochs : int, optional
+            Instead of ``n``: how often to go through the data.
+        random_seed : int, optional
+            Seed of starting values, draws and the order of the data.
+        resume : bool or path, default False
+            Go on from the checkpoint of the ``Checkpoint`` callback, or of a folder, if there is
+            one. The numbers are those of a fit that was never interrupted, bit for bit.
+
+        Returns
+        -------
+        SVIRunResult
+        """
+        num_steps = self._num_steps(n, epochs)
+        saved = self._saved(resume)
+        seed = seed_sequence(random_seed)
+        data_seed = int(
+            np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, 0xDA7A))
+            .generate_state(1, np.uint32)
+            .item()
+        )
+        if saved is not None:
+            data_seed = saved.about["seed"]
+        for callback in self.callbacks:
+            callback.start()
+        svi = self._svi()
+        if svi is None:
+            return self._fit_steps(num_steps, random_seed, data_seed, saved)
+        session = self._open(svi, data_seed)
+        return self._fit_svi(session, num_steps, seed, data_seed, saved)
+
+    # --- what to do ---------------------------------------------------------------------------
+
+    def _num_steps(self, n: int | None, epochs: int | None) -> int:
+        if n is not None and epochs is not None:
+            raise ValueError(sentence("fit takes n or epochs, not both", fix="Leave one out"))
+        name, value = (
+            ("epochs", epochs) if epochs is not None else ("n", 10_000 if n is None else n)
+        )
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise TypeError(sentence(f"fit: {name} is a whole number", found=repr(value)))
+        if value < 1:
+            raise ValueError(sentence(f"fit: {name} must be at least 1", found=repr(value)))
+        if epochs is None:
+            return int(value)
+        return int(value) * (1 if self.dataloader is None else len(self.dataloader))
+
+    def _saved(self, resume: Any) -> SavedFit | None:
+        if resume is False or resume is None:
+            return None
+        if resume is True:
+            folders = [c.folder for c in self.callbacks if isinstance(c, Checkpoint)]
+            if not folders:
+                raise ValueError(
+                    sentence(
+                        "resume=True resumes from the Checkpoint callback, of which there is none",
+                        fix="Add callbacks=[callbacks.Checkpoint(folder)], or pass resume=folder",
+                    )
+                )
+            path = folders[0] / FILE_NAME
+        else:
+            path = Path(resume)
+            path = path / FILE_NAME if path.suffix != ".safetensors" else path
+        return load_fit(path) if path.exists() else None
+
+    def _svi(self) -> SVI | None:
+        if isinstance(self.method, SVI):
+            return self.method
+        if isinstance(self.method, ADVI):
+            return self.method.as_svi()
+        return None
+
+    # --- fits of SVI --------------------------------------------------------------------------
+
+    def _open(self, svi: SVI, data_seed: int) -> _Session:
+        """Return model, guide and data as one compiled step, the last one if it fits."""
+        known = self._session
+        if known is not None and known.svi is svi and known.can_be_used_again(data_seed):
+            return known
+        if self.dataloader is None:
+            training, _ = svi._training(Arguments((), {}))
+            session = _Session(svi, training, None, None, None, svi, Arguments((), {}))
+        else:
+            session = _build(svi, self.dataloader, data_seed)
+        self._session = session
+        return session
+
+    def _fit_svi(self, session: _Session, num_steps: int, seed, data_seed, saved) -> SVIRunResult:
+        training, feed = session.training, session.feed
+        about = {
+            "seed": data_seed,
+            "constraints": {n: repr(s.constraint) for n, s in training.params.sites.items()},
+            "data": _describe(self.dataloader),
+        }
+        losses = np.empty(0)
+        if saved is None:
+            state = training.start(seed)
+        else:
+            training.check(saved.state)
+            check_same(saved.about, about)
+            state, losses = saved.state, saved.losses
+        remaining = num_steps - state.step
+        if remaining > 0:
+            if feed is not None:
+                feed.begin(state.step, remaining)
+            try:
+                state, losses = self._run(session, state, losses, num_steps, about)
+            finally:
+                if feed is not None:
+                    feed.close()
+        return session.result(state, losses)
+
+    def _run(self, session, state: SVIState, losses, num_steps: int, about):
+        training = session.training
+        every = math.gcd(*(c.every for c in self.callbacks)) if self.callbacks else 100
+        before, rollbacks = losses, 0
+
+        def call(reached: SVIState, new: np.ndarray) -> None:
+            final = reached.step == num_steps
+            moment = Moment(
+                reached,
+                np.concatenate([before, new]),
+                about,
+                lambda: training.params.constrained(reached.params),
+                lambda batch: session.evaluate(reached, batch),
+                list(training.learned),
+                final,
+            )
+            stop: StopIteration | None = None
+            for callback in self.callbacks:
+                if final or reached.step % callback.every == 0:
+                    try:
+                        callback(moment)
+                    except StopIteration as reason:
+                        stop = reason
+            if stop is not None:
+                raise stop
+
+        while True:
+            try:
+                state, new = run_steps(
+                    training,
+                    state,
+                    num_steps - state.step,
+                    stable=self.on_nonfinite == "skip",
+                    progressbar=self.progressbar,
+                    callbacks=[call] if self.callbacks else (),
+                    every=every,
+                )
+                return state, np.concatenate([before, new])
+            except NonFiniteError as error:
+                progress = error.state.step > state.step
+                rollbacks = 1 if progress else rollbacks + 1
+                if self.on_nonfinite != "rollback" or rollbacks > _ROLLBACKS:
+                    error.losses = np.concatenate([before, error.losses])
+                    raise
+                before = np.concatenate([before, error.losses])
+                state = _with_other_numbers(error.state, rollbacks)
+
+    # --- fits of other methods ----------------------------------------------------------------
+
+    def _fit_steps(self, num_steps, random_seed, data_seed, saved) -> SVIRunResult:
+        method = self.method
+        assert isinstance(method, Inference)
+        feed = None if self.dataloader is None else feed_of(self.dataloader, data_seed)
+        offered = {
+            "model": _model_around(),
+            "batch": None if feed is None else feed.first,
+            "random_seed": random_seed,
+        }
+        parameters = inspect.signature(method.init).parameters
+        variadic = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        method.init(**{k: v for k, v in offered.items() if variadic or k in parameters})
+        about = {"seed": data_seed, "data": _describe(self.dataloader), "constraints": {}}
+        losses: list[float] = []
+        first = 0
+        if saved is not None:
+            check_same(saved.about, about)
+            method.state = saved.state.params
+            losses, first = list(saved.losses), saved.state.step
+        if feed is not None:
+            feed.begin(first, num_steps - first)
+        step = first
+
+        def reached() -> SVIState:
+            return SVIState(dict(method.state), {}, np.zeros((0, 6), np.uint64), step)
+
+        try:
+            for step in range(first + 1, num_steps + 1):
+                before = method.state
+                loss = float(method.step(None if feed is None else feed.batch_at(step - 1)))
+                if not np.isfinite(loss):
+                    method.state = before
+                    if self.on_nonfinite == "raise":
+                        raise NonFiniteError(
+                            sentence(f"The fit broke at step {step - 1}: the loss is {loss}"),
+                            step=step - 1,
+                            state=before,
+                            losses=np.array(losses),
+                        )
+                    loss = np.nan
+                losses.append(loss)
+                due = [c for c in self.callbacks if step % c.every == 0 or step == num_steps]
+                if due:
+                    moment = Moment(
+                        reached(),
+                        np.array(losses),
+                        about,
+                        lambda: dict(method.params),
+                        final=step == num_steps,
+                    )
+                    for callback in due:
+                        callback(moment)
+        except StopIteration:
+            pass
+        finally:
+            if feed is not None:
+                feed.close()
+        return SVIRunResult(
+            dict(method.params),
+            reached(),
+            np.array(losses),
+            svi=None,  # type: ignore[arg-type]  # there is no guide to draw from
+            arguments=Arguments((), {}),
+            param_sites=Trace(),
+        )
+
+    def __repr__(self) -> str:
+        return f"Trainer({self.method!r}, {self.dataloader!r})"
+
+
+@dataclass
+class _Session:
+    """Model, guide and data as one compiled step.
+
+    Attributes
+    ----------
+    svi : SVI
+        The method.
+    training : Training
+        The step.
+    feed : DataFeed or None
+        The data.
+    plan : Plan or None
+        How they enter.
+    batched : SVI or None
+        The method on the placeholders of a batch.
+    sampled : SVI
+        The method to draw from afterwards.
+    arguments : Arguments
+        The arguments to draw with.
+    """
+
+    svi: SVI
+    training: Training
+    feed: DataFeed | None
+    plan: Plan | None
+    batched: SVI | None
+    sampled: SVI
+    arguments: Arguments
+
+    def can_be_used_again(self, data_seed: int) -> bool:
+        """Whether the compiled step gives the numbers of a new one."""
+        if self.feed is None or self.feed.loader.source is not None:
+            return False
+        seed = self.feed.loader.seed
+        self.feed.seed = data_seed if seed is None else seed
+        self.feed.loaded = (0, 0)  # type: ignore[attr-defined]
+        return built_model(self.svi.model) is None
+
+    def evaluate(self, state: SVIState, batch: Mapping[str, Any]) -> float:
+        """Return the loss on a batch that is not of the data."""
+        if self.batched is None or self.plan is None:
+            raise DataError(
+                sentence("There is no data loader, so that no other data can take its place")
+            )
+        like = {name: v.get_value(borrow=True) for name, v in self.plan.variables.items()}
+        checked = check_batch(batch, like, "The batch")
+        if not hasattr(self, "_held"):
+            plan = replace(self.plan, rows=None)
+            self._held = _held_out(self.svi, plan, self.training.mode, checked)
+        held, variables = self._held
+        for name, variable in variables.items():
+            variable.set_value(checked[name])
+        held.load(state)
+        return float(held.evaluate())
+
+    def result(self, state: SVIState, losses: np.ndarray) -> SVIRunResult:
+        """Return the result of a fit."""
+        params = self.training.params
+        return SVIRunResult(
+            params.constrained(state.params),
+            state,
+            losses,
+            svi=self.sampled,
+            arguments=self.arguments,
+            param_sites=params.as_trace(),
+        )
+
+
+def _build(svi: SVI, loader: DataLoader, data_seed: int) -> _Session:
+    feed = feed_of(loader, data_seed)
+    with svi.context():
+        plan = plan_batches(svi.model, svi.guide, feed)
+    batched, loss, store = _batched_loss(svi, plan)
+    loss = with_batches(loss, plan, feed)
+    training = Training(loss, store, svi.optim, training_mode(svi._mode), feed)
+    first = {name: variable.get_value() for name, variable in plan.variables.items()}
+    kwargs = {name: first[name] for name in accepted_names(svi.model, plan.variables)}
+    sampled = copy.copy(svi)
+    sampled._trainings = {}
+    sampled.guide = _narrowed(svi, plan)
+    return _Session(svi, training, feed, plan, batched, sampled, Arguments((), kwargs))
+
+
+def _batched_loss(svi: SVI, plan: Plan):
+    batched = copy.copy(svi)
+    batched._trainings = {}
+    batched.model, batched.guide = Batched(svi.model, plan), Batched(svi.guide, plan)
+    loss, store = batched.build_loss()
+    return batched, loss, store
+
+
+def _held_out(svi: SVI, plan: Plan, mode: Mode, batch: Mapping[str, np.ndarray]):
+    """Build the loss on a batch of any number of rows, without steps."""
+    from pymc_svi.trainer.feeds import placeholder
+
+    variables = {name: placeholder(name, value, None) for name, value in batch.items()}
+    _, loss, store = _batched_loss(svi, replace(plan, variables=variables))
+    by_data = {variable: variables[name] for variable, name in plan.data.items()}
+    if by_data:
+        from pytensor.graph.replace import graph_replace
+
+        outputs = [loss.value, loss.surrogate, *loss.terms.values()]
+        value, surrogate, *rest = graph_replace(outputs, by_data, strict=False)
+        loss = replace(
+            loss, value=value, surrogate=surrogate, terms=dict(zip(loss.terms, rest, strict=True))
+        )
+    return Training(loss, store, svi.optim, mode), variables
+
+
+def _narrowed(svi: SVI, plan: Plan):
+    """Return the guide as a program that can be called as the model is, to draw from it."""
+    guide = svi.guide
+    names = accepted_names(svi.model, plan.variables)
+    taken = accepted_names(guide, plan.variables)
+    if built_model(guide) is not None or taken == names:
+        return guide
+    model = built_model(svi.model)
+
+    def narrowed(*args, **kwargs):
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        if model is not None:
+            given |= {name: model[name] for name in taken}
+        return guide(**{name: given[name] for name in taken})
+
+    return narrowed
+
+
+def _with_other_numbers(state: SVIState, attempt: int) -> SVIState:
+    """Return a state with random generators that follow from its own and the attempt."""
+    words = [int(word) for word in np.ravel(state.rng_state)]
+    seed = np.random.SeedSequence([*words, state.step, attempt])
+    generators = spawn_generators(seed, len(state.rng_state))
+    arrays = [generator_to_array(generator) for generator in generators]
+    return replace(state, rng_state=np.array(arrays, np.uint64).reshape(len(arrays), 6))
+
+
+def _describe(loader: DataLoader | None) -> dict[str, Any] | None:
+    if loader is None:
+        return None
+    return {
+        "total_size": loader.total_size,
+        "batch_size": loader.batch_size,
+        "shuffle": loader.shuffle,
+        "drop_last": loader.drop_last,
+    }
+
+
+def _model_around() -> Any:
+    import pymc as pm
+
+    return pm.Model.get_context(error_if_none=False)
