@@ -61,3 +61,54 @@ def test_log_prob_sum_at_a_point_is_pymcs_log_density_there(name):
     walked = trace(condition(model, data=values)).get_trace()
     np.testing.assert_allclose(evaluated(walked.log_prob_sum()), expected, rtol=1e-7)
     assert set(run) == set(walked)
+
+
+def compiled(model: pm.Model, point: dict) -> float:
+    return float(model.compile_logp(jacobian=False, mode="FAST_COMPILE")(point))
+
+
+def chain():
+    a = pm.Normal("a")
+    b = pm.Normal("b", a, 2.0)
+    pm.Deterministic("total", a + b)
+    pm.Normal("y", a + b, 1.0, observed=0.7)
+
+
+POINT = {"a": 0.4, "b": -0.3}
+
+
+def at_point(model, point) -> float:
+    return evaluated(trace(condition(model, data=point)).get_trace().log_prob_sum())
+
+
+def test_models_that_pm_observe_and_pm_do_made_keep_their_density():
+    with pm.Model() as model:
+        chain()
+    seen = pm.observe(model, {"b": -0.3})
+    np.testing.assert_allclose(at_point(seen, {"a": 0.4}), compiled(seen, {"a": 0.4}))
+    np.testing.assert_allclose(at_point(seen, {"a": 0.4}), at_point(model, POINT))
+    done = pm.do(model, {"a": 0.4})
+    np.testing.assert_allclose(at_point(done, {"b": -0.3}), compiled(done, {"b": -0.3}))
+
+
+def test_the_order_in_which_a_model_lists_its_variables_does_not_matter():
+    with pm.Model() as model:
+        chain()
+    expected = compiled(model, POINT)
+    backwards = dict(reversed(model.named_vars.items()))
+    model.named_vars.clear()
+    model.named_vars.update(backwards)
+    run = trace(condition(model, data=POINT)).get_trace()
+    np.testing.assert_allclose(evaluated(run.log_prob_sum()), expected)
+    assert list(run).index("a") < list(run).index("b")
+
+
+def test_a_missing_value_takes_part_in_what_follows():
+    def program():
+        x = pm.Normal("x", 0.0, 1.0, observed=np.ma.masked_invalid([0.3, np.nan]))
+        pm.Deterministic("twice", 2 * x)
+
+    with pm.Model() as model, pytest.warns(pm.exceptions.ImputationWarning):
+        program()
+    run = trace(condition(model, data={"x_unobserved": [5.0]})).get_trace()
+    assert run["twice"].value.eval(mode="FAST_COMPILE").tolist() == [0.6, 10.0]
