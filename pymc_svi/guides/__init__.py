@@ -20,6 +20,7 @@ from pymc_svi.guides.init import (
 from pymc_svi.guides.laplace import AutoLaplaceApproximation
 from pymc_svi.guides.low_rank import AutoLowRankMultivariateNormal
 from pymc_svi.guides.multivariate_normal import AutoMultivariateNormal
+from pymc_svi.guides.neutra import NeuTraReparam
 from pymc_svi.guides.normal import AutoNormal
 from pymc_svi.guides.normalizing_flow import AutoBNAFNormal, AutoIAFNormal, AutoNormalizingFlow
 
@@ -38,6 +39,7 @@ __all__ = [
     "AutoNormal",
     "AutoNormalizingFlow",
     "ChosenGuide",
+    "NeuTraReparam",
     "init_to_feasible",
     "init_to_generated",
     "init_to_initial_point",

@@ -85,6 +85,21 @@ class AutoContinuous(AutoGuide):
             for latent, end in zip(latents.values(), ends, strict=True)
         }
 
+    def noise_map(
+        self, params: Mapping[str, Any], *args, **kwargs
+    ) -> Callable[[Variable], tuple[Variable, Variable]]:
+        """Return the map of standard Normal noise to the fitted vector.
+
+        A function that returns the vector and the log-determinant of the Jacobian, for guides
+        whose map is one-to-one.
+        """
+        raise NotImplementedError(
+            sentence(
+                f"{type(self).__name__} does not map noise one-to-one",
+                fix="Use AutoMultivariateNormal, AutoDiagonalNormal or a flow",
+            )
+        )
+
     def register_posterior(self, model: pm.Model, posterior: Any, latents: Mapping[str, Latent]):
         """Make the joint distribution part of a model; return each site's part of it."""
         return self.split(model.register_rv(posterior, f"{self.prefix}_latent"), latents)

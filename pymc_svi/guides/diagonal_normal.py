@@ -83,6 +83,11 @@ class AutoDiagonalNormal(AutoGaussianVector):
         loc, scale = (np.asarray(params[f"{self.prefix}_{p}"]) for p in ("loc", "scale"))
         return loc, scale
 
+    def noise_map(self, params, *args, **kwargs):
+        """Return the map of noise to the fitted vector."""
+        loc, scale = self.moments(params)
+        return lambda noise: (loc + scale * noise, pt.constant(np.log(scale).sum()))
+
     def get_posterior(self, params, *args, **kwargs):
         """Return the fitted Normal, in unconstrained space."""
         return pm.Normal.dist(*self.moments(params))

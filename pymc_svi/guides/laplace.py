@@ -149,6 +149,10 @@ class AutoLaplaceApproximation(AutoGaussianVector):
         """Return mean and standard deviation of the vector."""
         return self._normal().moments(self.normal_params(params))
 
+    def noise_map(self, params, *args, **kwargs):
+        """Return the map of noise to the vector of the Normal at the mode."""
+        return self._normal().noise_map(self.normal_params(params, *args, **kwargs))
+
     def get_posterior(self, params, *args, **kwargs):
         """Return the Normal at the mode, in unconstrained space."""
         return self._normal().get_posterior(self.normal_params(params, *args, **kwargs))

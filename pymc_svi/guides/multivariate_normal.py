@@ -100,6 +100,12 @@ class AutoMultivariateNormal(AutoGaussianVector):
         scale_tril = np.asarray(params[f"{self.prefix}_scale_tril"])
         return np.asarray(params[f"{self.prefix}_loc"]), np.sqrt((scale_tril**2).sum(axis=-1))
 
+    def noise_map(self, params, *args, **kwargs):
+        """Return the map of noise to the fitted vector."""
+        loc, chol = (np.asarray(params[f"{self.prefix}_{p}"]) for p in ("loc", "scale_tril"))
+        log_det = pt.constant(np.log(np.diagonal(chol)).sum())
+        return lambda noise: (loc + matrix_vector(pt.constant(chol), noise), log_det)
+
     def get_posterior(self, params, *args, **kwargs):
         """Return the fitted multivariate Normal, in unconstrained space."""
         loc, chol = (np.asarray(params[f"{self.prefix}_{p}"]) for p in ("loc", "scale_tril"))

@@ -124,6 +124,18 @@ class AutoNormalizingFlow(AutoContinuous):
         )
         return flow, loc, scale, flow.declare(f"{self.prefix}_flow", size)
 
+    def noise_map(self, params, *args, **kwargs):
+        """Return the map of noise to the fitted vector."""
+        size = len(params[f"{self.prefix}_loc"])
+        with no_handlers(), GivenParams(params, constant=True):
+            flow, loc, scale, flow_params = self._declare(size, None)
+
+        def apply(noise: Variable) -> tuple[Variable, Variable]:
+            mapped, log_det = flow.forward(noise, flow_params)
+            return loc + scale * mapped, log_det + pt.log(scale).sum()
+
+        return apply
+
     def get_posterior(self, params, *args, **kwargs):
         """Return the law of the vector, if the flow can be inverted."""
         size = len(params[f"{self.prefix}_loc"])
