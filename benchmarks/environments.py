@@ -114,4 +114,4 @@ def _call(*command: str) -> None:
     except (OSError, subprocess.CalledProcessError) as error:
         said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
         errors = [line for line in said if line.startswith("ERROR")]
-        raise NotAvailable((errors or said or ["no message"])[-1]) from error
+        raise NotAvailable((errors or said[-1:] or ["no message"])[0]) from error

@@ -4,6 +4,7 @@ from pymc_svi.gradients.particles import random_variables, vectorize_draws
 from pymc_svi.gradients.pathwise import (
     NoPathwiseDraw,
     draw_shape,
+    fresh_rng,
     has_rsample,
     noise,
     register_rsample,
@@ -26,6 +27,7 @@ __all__ = [
     "NoPathwiseDraw",
     "detached",
     "draw_shape",
+    "fresh_rng",
     "has_rsample",
     "noise",
     "random_variables",

@@ -58,15 +58,19 @@ def vectorize_draws(
     outputs = without_named_dims(outputs)
     batched = dict(batched or {})
     random: set[Variable] = set(batched)
+    fixed: set[Variable] = set()
     for node in toposort(outputs, blockers=list(batched)):
         if any(inp in random for inp in node.inputs):
             random.update(_values_of(node))
+            # What stays the same for all draws must be said: the size of noise that is only
+            # known at run time is not to be vectorised.
+            fixed.update(inp for inp in node.inputs if inp not in random)
         elif isinstance(node.op, RNGConsumerOp):
             draw = _draw_of(node)
             batched[draw] = change_dist_size(draw, (n,), expand=True)
             random.add(draw)
     if batched:
-        vectorized = vectorize_graph(outputs, replace=batched)
+        vectorized = vectorize_graph(outputs, replace={v: v for v in fixed} | batched)
     else:
         vectorized = outputs
     return [
@@ -82,4 +86,3 @@ def _draw_of(node: Apply) -> Variable:
 
 def _values_of(node: Apply) -> list[Variable]:
     return [out for out in node.outputs if not isinstance(out.type, RandomType)]
-

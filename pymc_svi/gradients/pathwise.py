@@ -175,7 +175,7 @@ def register_rsample(*op_types: type[Op]) -> Callable[[Rule], Rule]:
     ... def half_laplace(op, rv, scale):
     ...     return scale * noise(rv, pt.random.exponential)
     >>> scale = pt.scalar("scale")
-    >>> _, rv = HalfLaplaceRV()(scale, rng=pt.random.shared_rng(1), return_next_rng=True)
+    >>> _, rv = HalfLaplaceRV()(scale, rng=pt.random.shared_rng(seed=1), return_next_rng=True)
     >>> draw = rsample(rv)
     >>> bool(pytensor.grad(draw, scale).eval({scale: 2.0}) > 0)
     True

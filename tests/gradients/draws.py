@@ -14,8 +14,6 @@ from scipy import integrate, stats
 from pymc_svi.gradients import rsample
 
 N = 20_000
-# PyTensor's default spends seconds a graph on optimizations that 20,000 draws don't need.
-FAST = pytensor.compile.mode.get_mode("NUMBA")
 
 
 @dataclass(frozen=True)
@@ -24,6 +22,7 @@ class Case:
 
     `monotone`: at fixed noise, the draw is the quantile function.
     `f`: what to take the expectation of, in numpy and PyTensor; heavy tails need a bounded one.
+    `mode`: None compiles, which pays where an operation is a long formula for each element.
     """
 
     name: str
@@ -32,7 +31,7 @@ class Case:
     scipy: Callable
     monotone: bool = True
     f: str = ""
-    mode: object = "FAST_COMPILE"
+    mode: str | None = "FAST_COMPILE"
     draws: dict = field(default_factory=dict, compare=False, hash=False)
 
     def __repr__(self):
@@ -72,7 +71,10 @@ def check_expected_gradient(case: Case):
     """The mean gradient is the derivative of the expectation."""
     _, gradients = case.sample()
     for name, gradient in gradients.items():
-        exact = derivative(lambda p, name=name: expectation(case, {name: p}), case.params[name])
+        at = case.params[name]
+        h = 1e-3 * max(abs(at), 0.1)
+        below, above = (expectation(case, {name: p}) for p in (at - h, at + h))
+        exact = (above - below) / (2 * h)
         error = gradient.std() / np.sqrt(N)
         assert abs(gradient.mean() - exact) < 3.5 * error + 1e-5 * abs(exact), (
             f"{name}: {gradient.mean()} +- {error}, exactly {exact}"
@@ -82,39 +84,37 @@ def check_expected_gradient(case: Case):
 def check_quantile_gradient(case: Case):
     """Each draw moves as the quantile function does."""
     x, gradients = case.sample()
-    x = x[:500]
     dist = case.at()
-    inside = (dist.cdf(x) > 1e-3) & (dist.sf(x) > 1e-3)
-    x = x[inside]
+    # Away from the edges of the support, which move.
+    chosen = np.flatnonzero((dist.cdf(x) > 1e-2) & (dist.sf(x) > 1e-2))[:500]
+    x = x[chosen]
     slope = derivative(case.numpy_f, x, step=1e-6)
     upper = x > dist.median()
     for name, gradient in gradients.items():
-        below = derivative(lambda p, name=name: case.at(**{name: p}).cdf(x), case.params[name])
-        above = derivative(lambda p, name=name: case.at(**{name: p}).sf(x), case.params[name])
+        at = case.params[name]
+        below = derivative(lambda p, name=name: case.at(**{name: p}).cdf(x), at, step=1e-5)
+        above = derivative(lambda p, name=name: case.at(**{name: p}).sf(x), at, step=1e-5)
         exact = slope * np.where(upper, above, -below) / dist.pdf(x)
         np.testing.assert_allclose(
-            gradient[:500][inside], exact, rtol=2e-5, atol=1e-7 * np.abs(exact).max(), err_msg=name
+            gradient[chosen], exact, rtol=1e-5, atol=1e-7 * np.abs(exact).max(), err_msg=name
         )
 
 
 def expectation(case: Case, changes: Mapping[str, float]) -> float:
     """Integrate f times the density, piecewise between quantiles of the unchanged parameters."""
     dist, here = case.at(**changes), case.at()
-    f = case.numpy_f
     low, high = dist.support()
-    middle = here.ppf(
-        [1e-12, 1e-9, 1e-6, 1e-3, 0.1, 0.5, 0.9, 0.999, 1 - 1e-6, 1 - 1e-9, 1 - 1e-12]
-    )
+    middle = here.ppf([1e-12, 1e-8, 1e-4, 0.01, 0.2, 0.8, 0.99, 1 - 1e-4, 1 - 1e-8, 1 - 1e-12])
     edges = np.unique(np.clip([low, *middle, high], low, high))
-    total = 0.0
-    for left, right in zip(edges[:-1], edges[1:], strict=True):
-        total += integrate.quad(
-            lambda x: f(x) * dist.pdf(x), left, right, epsabs=1e-13, epsrel=1e-11, limit=100
+    return sum(
+        integrate.quad(
+            lambda x: case.numpy_f(x) * dist.pdf(x), left, right, epsabs=1e-10, epsrel=1e-9
         )[0]
-    return total
+        for left, right in zip(edges[:-1], edges[1:], strict=True)
+    )
 
 
-def derivative(function, at, step: float = 1e-4):
+def derivative(function: Callable, at, step: float = 1e-4):
     """Differentiate by a difference of fourth order."""
     h = step * np.maximum(np.abs(at), 0.1)
     return (
