@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+from pytensor import config
 
 from pymc_svi.errors import PairingError, sentence
 from pymc_svi.handlers.core import Handler, Program
@@ -22,8 +27,10 @@ class replay(Handler):
     ----------
     program : callable or pymc.Model, optional
         The program.
-    trace : mapping of str to Site
+    trace : mapping of str to Site, optional
         A trace. Sites that it does not have are drawn as usual.
+    params : dict of str to array_like, optional
+        Constrained values of params.
 
     Raises
     ------
@@ -46,20 +53,31 @@ class replay(Handler):
     True
     """
 
-    def __init__(self, program: Program | None = None, trace: Mapping[str, Site] | None = None):
+    def __init__(
+        self,
+        program: Program | None = None,
+        trace: Mapping[str, Site] | None = None,
+        params: Mapping[str, Any] | None = None,
+    ):
+        if trace is None and isinstance(params, Mapping):
+            trace = {}
         if not isinstance(trace, Mapping):
             raise TypeError(
                 sentence(
-                    "replay needs a trace",
+                    "replay needs a trace, or values of params",
                     found=f"{type(trace).__name__}",
                     fix="Use replay(program, trace=handlers.trace(other).get_trace())",
                 )
             )
         super().__init__(program)
         self.trace = trace
+        self.params = dict(params or {})
 
     def process_message(self, site: Site) -> None:
         """Take a latent site's value, or a plate's indices, from the trace."""
+        if site.type == "param" and site.name in self.params:
+            site.value = pt.as_tensor(np.asarray(self.params[site.name], dtype=config.floatX))
+            return
         if not (site.is_latent or site.type == "plate") or site.name not in self.trace:
             return
         source = self.trace[site.name]

@@ -418,7 +418,7 @@ def test_replay_of_a_site_that_was_not_sampled_is_refused():
 
 
 def test_replay_without_a_trace_is_refused():
-    with pytest.raises(TypeError, match="replay needs a trace"):
+    with pytest.raises(TypeError, match="replay needs a trace, or values of params"):
         replay(chain)
 
 
@@ -451,3 +451,18 @@ def test_block_refuses_rules_that_make_no_sense(rules, message):
 def test_block_hides_by_name_by_type_and_by_function(rules, visible):
     program = block(condition(chain, data={"y": 1.0}), **rules)
     assert list(trace(program).get_trace()) == visible
+
+
+def test_replay_sets_params_and_latent_sites():
+    def program():
+        pm.Normal("x", param("loc", 0.0), 1.0)
+
+    with pm.Model() as model:
+        program()
+    source = trace(substitute(program, data={"x": 2.0})).get_trace()
+    for front_end in (program, model):
+        run = trace(replay(front_end, trace=source, params={"loc": 1.5})).get_trace()
+        assert run["loc"].value.eval(mode="FAST_COMPILE") == 1.5
+        assert run["x"].value.eval(mode="FAST_COMPILE") == 2.0
+        only_params = trace(replay(front_end, params={"loc": 1.5})).get_trace()
+        assert only_params["x"].value is only_params["x"].dist
