@@ -79,8 +79,12 @@ def test_the_exact_posterior_is_found(built):
         2_000, *args, **SETTINGS
     )
     mean, sd = normal_mean_posterior()
-    assert fit.params["loc"] == pytest.approx(mean, abs=0.06)  # 3.5 standard errors of the last steps
-    assert fit.params["scale"] == pytest.approx(sd, abs=0.06)  # 3.5 standard errors of the last steps
+    assert fit.params["loc"] == pytest.approx(
+        mean, abs=0.06
+    )  # 3.5 standard errors of the last steps
+    assert fit.params["scale"] == pytest.approx(
+        sd, abs=0.06
+    )  # 3.5 standard errors of the last steps
 
 
 def test_inside_the_context_of_its_model_and_outside_it_is_the_same():

@@ -103,7 +103,7 @@ def test_a_discrete_latent_is_refused(guide):
 
     for program in (model, as_built(model)):
         with pytest.raises(
-            SiteError, match=r"Site 'n' is discrete \(int64\).*continuous sites only"
+            SiteError, match=r"Site 'n' is discrete \(int64\).*for continuous sites"
         ):
             SVI(program, guide(program)).run(1)
 
@@ -217,8 +217,8 @@ def test_mean_and_median_are_near_those_of_the_prior(program):
     means = start(program, init_to_mean(num_samples=4_000))
     assert means["sd"] == pytest.approx(2 * np.sqrt(2 / np.pi), abs=0.07)  # 3.5 errors of 0.019
     np.testing.assert_allclose(means["p"], [0.2, 0.3, 0.5], atol=0.01)
-    medians = start(program, init_to_median(num_samples=2_001))
-    assert medians["sd"] == pytest.approx(2 * 0.6745, abs=0.15)
+    medians = start(program, init_to_median(num_samples=51))
+    assert medians["sd"] == pytest.approx(2 * 0.6745, abs=0.77)  # 3.5 errors of 0.22
 
 
 def test_uniform_stays_in_its_radius_and_changes_with_the_seed(program):

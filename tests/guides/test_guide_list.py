@@ -213,6 +213,18 @@ def test_minibatches_of_local_latents_average_to_the_log_evidence():
     assert abs(elbos.mean() - LOG_EVIDENCE.sum()) < 4 * error
 
 
+def test_medians_of_local_latents_come_from_the_model_without_minibatches():
+    def whole(y):
+        with plate("N", 6):
+            z = pm.Normal("z")
+            pm.Normal("y", z, 0.5, observed=y)
+
+    params = {"z_auto_loc": POSTERIOR_MEAN, "z_auto_scale": np.full(6, POSTERIOR_SD)}
+    with pytest.raises(ValueError, match="'z' is local to the subsampled plate 'N'"):
+        AutoNormal(minibatch).median(params, Y)
+    np.testing.assert_allclose(AutoNormal(whole).median(params, Y)["z"], POSTERIOR_MEAN)
+
+
 def test_joint_guides_refuse_local_latents_by_name():
     with pytest.raises(ValueError, match="'z' is local to the subsampled plate 'N'"):
         trace(AutoMultivariateNormal(minibatch)).get_trace(Y)
