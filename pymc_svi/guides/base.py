@@ -175,6 +175,7 @@ class AutoGuide(ABC):
         """
         fitted = self.at(params, *args, **kwargs)
         latents = fitted.prototype().latents
+        _refuse_local(latents)
         marginals = self.marginals(params, latents)
         if marginals is None:
             draws = fitted.draws(_QUANTILE_DRAWS, 0, unconstrained=True)
@@ -218,6 +219,7 @@ class AutoGuide(ABC):
             raise ValueError(sentence("quantiles: q must be probabilities", found=repr(q)))
         fitted = self.at(params, *args, **kwargs)
         latents = fitted.prototype().latents
+        _refuse_local(latents)
         marginals = self.marginals(params, latents)
         exact = fitted.on_their_own(latents) if marginals else set()
         values: dict[str, np.ndarray] = {}
@@ -379,6 +381,21 @@ class AutoGuide(ABC):
     def __repr__(self) -> str:
         model = getattr(self.model, "__name__", None) or "model"
         return f"{type(self).__name__}({model})"
+
+
+def _refuse_local(latents: Mapping[str, Latent]) -> None:
+    """Refuse sites of which a run has only those of a minibatch."""
+    for latent in latents.values():
+        for frame in latent.site.plates:
+            if frame.is_subsampled:
+                raise SiteError(
+                    sentence(
+                        f"Site {latent.name!r} is local to the subsampled plate {frame.name!r}: a "
+                        "run has only those of one minibatch",
+                        fix="Ask a guide of the same model without subsample_size; its params "
+                        "have the same names and shapes",
+                    )
+                )
 
 
 class _Latents(Handler):
