@@ -45,7 +45,7 @@ def as_numbers(value: Any, name: str, where: str = "The data") -> np.ndarray:
             sentence(f"{where}: {name!r} has no rows", found="a single number", expected="an array")
         )
     if array.dtype.kind == "f":
-        bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+        bad = ~np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
         if bad.any():
             rows = np.flatnonzero(bad)
             raise DataError(

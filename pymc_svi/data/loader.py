@@ -121,7 +121,7 @@ class DataLoader:
                 )
             self.source = Stream(data, names)
         elif all(_is_on_disk(array) for array in tables.values()) and tables:
-            size = self.batch_size or len(next(iter(tables.values())))
+            size = self.batch_size or int(next(iter(tables.values())).shape[0])
             self.batch_size = size
             block = size * _BATCHES_IN_BUFFER
             self.source = RowSource(tables, size, self.shuffle, self.drop_last, block)

@@ -21,8 +21,13 @@ class StreamEnded(DataError):
 class BatchSource(Protocol):
     """What gives batches, epoch after epoch."""
 
-    total_size: int | None  # rows of an epoch
-    n_batches: int | None  # batches of an epoch
+    @property
+    def total_size(self) -> int | None:
+        """Rows of an epoch, if known."""
+
+    @property
+    def n_batches(self) -> int | None:
+        """Batches of an epoch, if known."""
 
     def batches(self, epoch: int, seed: int) -> Iterator[Mapping[str, Any]]:
         """Yield the batches of one epoch; the same ones for the same epoch and seed."""
@@ -105,7 +110,7 @@ class RowSource:
     def __init__(self, arrays, batch_size: int, shuffle: bool, drop_last: bool, buffer_size: int):
         self.arrays = arrays
         self.batch_size, self.shuffle, self.drop_last = batch_size, shuffle, drop_last
-        lengths = {len(array) for array in arrays.values()}
+        lengths = {int(array.shape[0]) for array in arrays.values()}
         if len(lengths) != 1:
             raise DataError(
                 sentence("The arrays have different numbers of rows", found=str(sorted(lengths)))

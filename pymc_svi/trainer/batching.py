@@ -395,6 +395,8 @@ def _check_amortised(guide: Program, plan: Plan, local: set[str]) -> None:
             if name in longer.params and _shape(site.value) != _shape(longer.params[name].value)
         ]
         if not params:
+            for name in local.intersection(longer.latent):
+                evaluate(as_plain_tensor(longer[name].value))  # an error if sizes disagree
             return
         found = f"the params {quoted(params)}, of the size of a batch"
     except Exception as error:

@@ -38,12 +38,12 @@ class BatchVariable(DataVariable):
     """An array of a batch whose number of rows is known only when a step runs."""
 
     @property
-    def shape(self) -> tuple[Any, ...]:  # type: ignore[override]
+    def shape(self) -> tuple[Any, ...]:
         """The shape: an expression for the rows, numbers for the rest."""
         return (pt.shape(self)[0], *self.type.shape[1:])
 
     @property
-    def size(self):  # type: ignore[override]
+    def size(self):
         """The number of elements, an expression."""
         return pt.shape(self)[0] * int(np.prod(self.type.shape[1:]))
 

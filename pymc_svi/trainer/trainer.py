@@ -250,7 +250,7 @@ class Trainer:
                 about,
                 lambda: training.params.constrained(reached.params),
                 lambda batch: session.evaluate(reached, batch),
-                list(training.learned),
+                list(training.variables.values()),
                 final,
             )
             stop: StopIteration | None = None

@@ -1,0 +1,157 @@
+"""Data loaders: every kind of data, and what is wrong with data is said before it is used."""
+
+from __future__ import annotations
+
+import numpy as np
+import pymc as pm
+import pytest
+import xarray as xr
+
+from pymc_svi import SVI, DataLoader, Trainer
+from pymc_svi.data import DataError
+from pymc_svi.guides import AutoNormal
+
+FAST = {"compile_kwargs": {"mode": "FAST_COMPILE"}}
+X = np.arange(20.0).reshape(10, 2)
+Y = np.arange(10.0)
+
+
+def model(y):
+    mu = pm.Normal("mu")
+    pm.Normal("y", mu, 1.0, observed=y)
+
+
+def fit(loader, n=20):
+    return Trainer(SVI(model, AutoNormal(model), **FAST), loader).fit(n=n, random_seed=0)
+
+
+def rows(loader, name="y"):
+    return np.concatenate([batch[name] for batch in loader])
+
+
+def test_linked_arrays_stay_aligned():
+    for batch in DataLoader({"X": X, "y": Y}, batch_size=3):
+        np.testing.assert_array_equal(batch["X"][:, 0], 2 * batch["y"])
+
+
+def test_frames_and_datasets_are_read_by_column():
+    pandas = pytest.importorskip("pandas")
+    frames = [pandas.DataFrame({"a": Y, "y": Y})]
+    frames.append(xr.Dataset({"X": (("row", "k"), X), "y": ("row", Y)}))
+    try:
+        import polars
+    except ImportError:
+        pass
+    else:
+        frames.append(polars.DataFrame({"y": Y}))
+    for frame in frames:
+        loader = DataLoader(frame, batch_size=4, shuffle=False)
+        np.testing.assert_array_equal(rows(loader), Y)
+
+
+def test_a_zarr_group_is_read_in_blocks():
+    zarr = pytest.importorskip("zarr")
+    group = zarr.create_group(store={})
+    group.create_array("y", data=np.arange(1_000.0))
+    loader = DataLoader(group, batch_size=7)
+    assert not loader.in_memory and loader.total_size == 1_000
+    found = rows(loader)
+    np.testing.assert_array_equal(np.sort(found), np.arange(1_000.0))
+    assert not np.array_equal(found, np.arange(1_000.0))
+
+
+def write_parquet(folder, n=1_000):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    for i, part in enumerate(np.array_split(np.arange(float(n)), 3)):
+        table = pyarrow.table({"x0": part, "x1": 2 * part, "y": 3 * part})
+        parquet.write_table(table, folder / f"{i}.parquet", row_group_size=100)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_parquet_folder_gives_each_row_once(tmp_path, shuffle):
+    write_parquet(tmp_path)
+    columns = {"X": ["x0", "x1"], "y": "y"}
+    loader = DataLoader.from_parquet(tmp_path, columns, batch_size=64, shuffle=shuffle)
+    batches = list(loader.batches(0, 1))
+    assert [len(b["y"]) for b in batches] == [64] * 15 + [40]
+    found = np.concatenate([b["X"] for b in batches])
+    y = np.concatenate([b["y"] for b in batches])
+    np.testing.assert_array_equal(3 * found[:, 0], y)
+    np.testing.assert_array_equal(np.sort(y), 3 * np.arange(1_000.0))
+    again = np.concatenate([b["y"] for b in loader.batches(0, 1)])
+    np.testing.assert_array_equal(again, y)
+
+
+def test_a_model_is_fitted_from_parquet(tmp_path):
+    write_parquet(tmp_path)
+    loader = DataLoader.from_parquet(tmp_path, {"y": "y"}, batch_size=64)
+    assert fit(loader, 40).losses.shape == (40,)
+
+
+def test_parquet_files_without_the_column_are_refused(tmp_path):
+    write_parquet(tmp_path)
+    with pytest.raises(DataError, match="no column 'z'"):
+        DataLoader.from_parquet(tmp_path, {"y": "z"})
+    with pytest.raises(DataError, match="no Parquet files"):
+        DataLoader.from_parquet(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        ({"y": np.array([1.0, np.nan])}, {}, "NaN or infinite.*row 1"),
+        ({"y": np.array(["a", "b"])}, {}, "not numeric"),
+        ({"X": X, "y": Y[:9]}, {}, "different numbers of rows"),
+        ({"y": np.zeros(0)}, {}, "nothing in it"),
+        ({}, {}, "nothing in it"),
+        ({"y": Y}, {"batch_size": 11}, "larger than the data"),
+        ({"y": Y}, {"total_size": 11}, "contradicts"),
+        ({"y": np.float64(1.0)}, {}, "no rows"),
+        ([{"y": Y}], {"batch_size": 5}, "does not apply to a stream"),
+    ],
+)
+def test_bad_data_are_refused_at_once(data, options, message):
+    with pytest.raises(DataError, match=message):
+        DataLoader(data, **options)
+
+
+def test_wrong_columns_are_named():
+    with pytest.raises(DataError, match="column 'z' that neither model nor guide takes"):
+        fit(DataLoader({"y": Y, "z": Y}))
+
+
+def test_a_stream_needs_its_total_size():
+    with pytest.raises(DataError, match="total_size=1_000_000"):
+        fit(DataLoader(iter([{"y": Y}])))
+
+
+@pytest.mark.parametrize("prefetch", [True, False])
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"y": np.array([1.0, np.nan])}, "Batch 2.*NaN"),
+        ({"z": Y}, "other columns"),
+        ({"y": np.arange(10)}, "another dtype"),
+        ({"y": X}, "another shape"),
+    ],
+)
+def test_a_bad_batch_of_a_stream_is_an_error(bad, message, prefetch):
+    batches = [{"y": Y}, {"y": Y + 1}, bad]
+    with pytest.raises(DataError, match=message):
+        fit(DataLoader(batches, total_size=30, prefetch=prefetch), 3)
+
+
+def test_a_stream_that_is_too_short_is_an_error():
+    with pytest.raises(DataError, match="ended after 2 batches.*2 of the 5"):
+        fit(DataLoader(({"y": Y} for _ in range(2)), total_size=20), 5)
+
+
+def test_a_list_of_batches_has_many_epochs_and_a_generator_one():
+    batches = [{"y": Y}, {"y": Y[:4]}, {"y": Y + 1}]
+    again = fit(DataLoader(batches * 3, total_size=24), 9)
+    once = fit(DataLoader(iter(batches * 3), total_size=24), 9)
+    many = fit(DataLoader(batches, total_size=24), 9)
+    np.testing.assert_array_equal(again.losses, once.losses)
+    np.testing.assert_array_equal(again.losses, many.losses)

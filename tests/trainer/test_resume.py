@@ -1,0 +1,171 @@
+"""A fit that is stopped, or killed, and resumed gives the numbers of one that never was."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pymc as pm
+import pytest
+
+from pymc_svi import SVI, DataLoader, Trainer, callbacks, optim
+from pymc_svi.checkpoint import FILE_NAME, load_arrays, load_fit, save_arrays
+from pymc_svi.errors import StateError
+from pymc_svi.guides import AutoNormal
+
+FAST = {"compile_kwargs": {"mode": "FAST_COMPILE"}}
+Y = np.random.default_rng(0).normal(2.0, 1.0, size=53)
+
+
+def model(y):
+    mu = pm.Normal("mu", 0, 10)
+    pm.Normal("y", mu, pm.HalfNormal("sd"), observed=y)
+
+
+def wider(y):
+    mu = pm.Normal("mu", 0, 10, shape=2)
+    pm.Normal("y", mu.sum(), 1.0, observed=y)
+
+
+def trainer(folder=None, *, every=20, program=model, data=None, **options):
+    data = DataLoader({"y": Y}, batch_size=10, **options) if data is None else data
+    svi = SVI(program, AutoNormal(program), optim.Adam(0.05), **FAST)
+    return Trainer(svi, data, [callbacks.Checkpoint(folder, every)] if folder else [])
+
+
+def stream():
+    return DataLoader([{"y": Y[i : i + 10]} for i in range(0, 53, 10)], total_size=53)
+
+
+def assert_same(a, b):
+    assert a.state == b.state
+    np.testing.assert_array_equal(a.losses, b.losses)
+
+
+@pytest.mark.parametrize("kind", ["shuffled", "in order", "stream"])
+def test_a_resumed_fit_has_the_numbers_of_an_unbroken_one(tmp_path, kind):
+    def make(folder=None):
+        if kind == "stream":
+            return trainer(folder, data=stream())
+        return trainer(folder, shuffle=kind == "shuffled")
+
+    whole = make().fit(n=75, random_seed=3)
+    make(tmp_path).fit(n=37, random_seed=3)
+    resumed = make(tmp_path).fit(n=75, random_seed=99, resume=True)  # the seed is the saved one
+    assert_same(resumed, whole)
+
+
+def test_resuming_without_a_checkpoint_starts_anew(tmp_path):
+    first = trainer(tmp_path).fit(n=5, random_seed=3, resume=True)
+    assert first.losses.shape == (5,)
+
+
+def test_one_trainer_fits_twice_with_the_numbers_of_two():
+    once = trainer()
+    a, b = once.fit(n=20, random_seed=1), once.fit(n=20, random_seed=2)
+    assert_same(a, trainer().fit(n=20, random_seed=1))
+    assert_same(b, trainer().fit(n=20, random_seed=2))
+
+
+def test_each_epoch_has_each_row_once_in_another_order():
+    loader = DataLoader({"y": np.arange(53.0)}, batch_size=10)
+    epochs = [np.concatenate([b["y"] for b in loader.batches(e, seed=1)]) for e in range(2)]
+    for rows in epochs:
+        np.testing.assert_array_equal(np.sort(rows), np.arange(53.0))
+    assert not np.array_equal(*epochs)
+
+
+def test_compiled_steps_see_the_rows_that_the_loader_gives():
+    from pymc_svi.trainer.feeds import feed_of
+
+    for options in ({"batch_size": 10}, {"batch_size": 10, "drop_last": True}, {"shuffle": False}):
+        loader = DataLoader({"y": Y}, **{"batch_size": 7, **options})
+        feed = feed_of(loader, 5)
+        steps = iter(range(1_000))
+        for epoch in range(3):
+            for batch in loader.batches(epoch, 5):
+                np.testing.assert_array_equal(feed.batch_at(next(steps))["y"], batch["y"])
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    trainer(tmp_path).fit(n=20, random_seed=1)
+    with pytest.raises(StateError, match="belongs to another fit"):
+        trainer(tmp_path, program=wider).fit(n=40, resume=True)
+    with pytest.raises(StateError, match="other data"):
+        trainer(tmp_path, drop_last=True).fit(n=40, resume=True)
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
+    path = tmp_path / FILE_NAME
+    path.write_bytes(b"something else entirely")
+    with pytest.raises(StateError, match="not a checkpoint"):
+        load_fit(path)
+    save_arrays(path, {"x": np.zeros(2)}, {})
+    with pytest.raises(StateError, match="not a checkpoint of a fit"):
+        load_fit(path)
+    save_arrays(path, {"x": np.zeros(2)}, {"pymc_svi": json.dumps({"version": 99})})
+    with pytest.raises(StateError, match="later version"):
+        load_fit(path)
+
+
+def test_a_write_that_fails_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / FILE_NAME
+    save_arrays(path, {"x": np.zeros(2)}, {})
+    monkeypatch.setattr(os, "fsync", lambda fd: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        save_arrays(path, {"x": np.ones(2)}, {})
+    np.testing.assert_array_equal(load_arrays(path)[0]["x"], np.zeros(2))
+    assert [p.name for p in tmp_path.iterdir()] == [FILE_NAME]
+
+
+_SCRIPT = """
+import sys, time
+from tests.trainer.test_resume import trainer
+from pymc_svi import callbacks
+made = trainer(sys.argv[1], every=10)
+made.callbacks.append(callbacks.as_callback(lambda moment: time.sleep(float(sys.argv[2]))))
+made.callbacks[-1].every = 5
+made.fit(n=400, random_seed=7, resume=True)
+"""
+
+
+def _killed(folder: Path, kills: int, seed: int) -> int:
+    """Run a fit in processes that are killed at random moments, until one of them ends."""
+    generator = np.random.default_rng(seed)
+    path, done = folder / FILE_NAME, 0
+    while True:
+        before = load_fit(path).state.step if path.exists() else 0
+        process = subprocess.Popen(
+            [sys.executable, "-c", _SCRIPT, str(folder), "0.02" if done < kills else "0"],
+            cwd=Path(__file__).parents[2],
+        )
+        if done >= kills:
+            assert process.wait(timeout=300) == 0
+            return done
+        # It is left alone until it has saved something new, then killed at a random moment.
+        until = time.monotonic() + 200
+        while process.poll() is None and time.monotonic() < until:
+            if path.exists() and load_fit(path).state.step > before:
+                break
+            time.sleep(0.01)
+        time.sleep(generator.uniform(0, 0.1))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        done += 1
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])
+def test_a_fit_that_is_killed_at_random_moments_ends_as_an_unbroken_one(tmp_path, kills):
+    if kills > 3 and not os.environ.get("PYMC_SVI_MANY_KILLS"):
+        pytest.skip("each process takes seconds to start: set PYMC_SVI_MANY_KILLS=1")
+    _killed(tmp_path, kills, seed=kills)
+    saved = load_fit(tmp_path / FILE_NAME)
+    whole = trainer().fit(n=400, random_seed=7)
+    assert saved.state == whole.state
+    np.testing.assert_array_equal(saved.losses, whole.losses)

@@ -1,0 +1,208 @@
+"""The loss of a batch is an unbiased estimate of the full one, and so is its gradient."""
+
+from __future__ import annotations
+
+import numpy as np
+import pymc as pm
+import pytensor
+import pytensor.tensor as pt
+import pytest
+
+from pymc_svi import SVI, DataLoader, Trainer, constraints, param, plate
+from pymc_svi.data import DataError
+from pymc_svi.errors import PairingError
+from pymc_svi.evaluation import evaluation_mode
+from pymc_svi.guides import AutoNormal
+from pymc_svi.trainer.trainer import _build
+
+N = 10
+RNG = np.random.default_rng(3)
+X = RNG.normal(size=(N, 3))
+Y = X @ [1.0, -1.0, 0.5] + RNG.normal(size=N)
+GROUP = RNG.integers(0, 4, size=N)
+
+
+def regression(X, y):
+    w = pm.Normal("w", 0, 1, shape=X.shape[1])
+    pm.Normal("y", (X * w).sum(-1), 1.0, observed=y)
+
+
+def built_regression(**coords) -> pm.Model:
+    with pm.Model(coords=coords) as model:
+        X_ = pm.Data("X", np.zeros((7, 3)), dims=("row", "feature"))
+        y_ = pm.Data("y", np.zeros(7), dims="row")
+        w = pm.Normal("w", 0, 1, shape=X_.shape[1])
+        pm.Normal("obs", (X_ * w).sum(-1), 1.0, observed=y_, dims="row")
+    return model
+
+
+def local(X, y):
+    """A latent for each row, whose guide is computed from the row; and a global one."""
+    w = pm.Normal("w", 0, 1, shape=X.shape[1])
+    z = pm.Normal("z", (X * w).sum(-1), 1.0, shape=X.shape[0])
+    pm.Normal("y", z, 1.0, observed=y)
+
+
+def amortised(X, y):
+    loc = param("loc", np.zeros(3))
+    pm.Normal("w", loc, param("sd", np.full(3, 0.3), constraint=constraints.positive))
+    slope = param("slope", 0.4)
+    pm.Normal(
+        "z", slope * y + (X * 0.1).sum(-1), param("z_sd", 0.5, constraint=constraints.positive)
+    )
+
+
+def grouped(X, y, group):
+    """Latents for groups, not rows; there are as many as a batch has rows."""
+    effect = pm.Normal("effect", 0, 1, shape=4)
+    pm.Normal("y", effect[group], 1.0, observed=y)
+    pm.Potential("penalty", -(effect**2).sum())
+    pm.Potential("rows", -((y - effect[group]) ** 2).sum())
+
+
+def with_dim():
+    return built_regression(row=range(7))
+
+
+CASES = {
+    "function": (regression, AutoNormal(regression), {"X": X, "y": Y}),
+    "built": ((m := built_regression()), AutoNormal(m), {"X": X, "y": Y}),
+    "built with coords of another length": ((d := with_dim()), AutoNormal(d), {"X": X, "y": Y}),
+    "local latents": (local, amortised, {"X": X, "y": Y}),
+    "groups and potentials": (grouped, AutoNormal(grouped), {"X": X, "y": Y, "group": GROUP}),
+}
+
+
+def losses_and_gradients(model, guide, loader):
+    """Return loss and gradients of each batch of an epoch, at fixed noise."""
+    svi = SVI(model, guide)
+    session = _build(svi, loader, 0)
+    training = session.training
+    state = training.start(np.random.SeedSequence(1))
+    function = pytensor.function([], [training.value, *training.gradients], mode=evaluation_mode())
+    found = []
+    for step in range(len(loader)):
+        session.feed.prepare(step, 1)
+        training.load(state)
+        session.feed.counter.set_value(np.array(step))
+        found.append([np.asarray(v) for v in function()])
+    return found
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("batch_size", [5, 4, 3])
+@pytest.mark.parametrize("case", [c for c in CASES if c != "local latents"])
+def test_batches_average_to_the_full_loss_and_gradient(case, batch_size, shuffle):
+    model, guide, data = CASES[case]
+    [full] = losses_and_gradients(model, guide, DataLoader(data, shuffle=False))
+    loader = DataLoader(data, batch_size=batch_size, shuffle=shuffle)
+    parts = losses_and_gradients(model, guide, loader)
+    sizes = [min(batch_size, N - i) for i in range(0, N, batch_size)]
+    for i, expected in enumerate(full):
+        mean = sum(n / N * part[i] for n, part in zip(sizes, parts, strict=True))
+        np.testing.assert_allclose(mean, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("batch_size", [5, 4])
+def test_terms_of_local_latents_average_to_their_full_sum(batch_size):
+    # Noise is drawn for each row of a batch, so the guide's sd is made tiny: what is left is exact.
+    def guide(X, y):
+        pm.Normal("w", param("loc", np.full(3, 0.2)), 1e-9)
+        pm.Normal("z", param("slope", 0.4) * y, 1e-9)
+
+    data = {"X": X, "y": Y}
+    [full] = losses_and_gradients(local, guide, DataLoader(data, shuffle=False))
+    parts = losses_and_gradients(local, guide, DataLoader(data, batch_size=batch_size))
+    sizes = [min(batch_size, N - i) for i in range(0, N, batch_size)]
+    for i in (1, 2):  # gradients; in the loss -eps**2 / 2 of each row is left
+        mean = sum(n / N * part[i] for n, part in zip(sizes, parts, strict=True))
+        np.testing.assert_allclose(mean, full[i], rtol=1e-6)
+
+
+def test_local_latents_are_weighted_in_model_and_guide_and_global_ones_are_not():
+    from pymc_svi.handlers import trace
+    from pymc_svi.trainer.batching import Batched, plan_batches
+    from pymc_svi.trainer.feeds import feed_of
+
+    feed = feed_of(DataLoader({"X": X, "y": Y}, batch_size=5), 0)
+    plan = plan_batches(local, amortised, feed)
+    assert plan.local == {"z"}
+    model = trace(Batched(local, plan)).get_trace()
+    guide = trace(Batched(amortised, plan)).get_trace()
+    scales = {name: site.scale for name, site in model.items()}
+    assert scales == {"w": 1.0, "z": 2.0, "y": 2.0}
+    assert guide["w"].scale == 1.0 and guide["z"].scale == 2.0
+
+
+def test_params_for_each_row_of_a_batch_are_an_error():
+    loader = DataLoader({"X": X, "y": Y}, batch_size=5)
+    with pytest.raises(PairingError, match="'z' have an element for each row of a batch"):
+        Trainer(SVI(local, AutoNormal(local)), loader).fit(n=10)
+
+    def fixed(X, y):
+        pm.Normal("w", param("loc", np.zeros(3)), 0.1)
+        pm.Normal("z", param("z_loc", np.zeros(5)), 0.1, shape=X.shape[0])
+
+    with pytest.raises(PairingError, match="one size of batches only"):
+        Trainer(SVI(local, fixed), loader).fit(n=10)
+
+
+def test_a_plate_or_total_size_in_the_program_is_not_weighted_twice():
+    def with_plate(X, y):
+        w = pm.Normal("w", 0, 1, shape=3)
+        with plate("rows", N, subsample_size=5):
+            pm.Normal("y", (X * w).sum(-1), 1.0, observed=y)
+
+    def with_total_size(X, y):
+        w = pm.Normal("w", 0, 1, shape=3)
+        pm.Normal("y", (X * w).sum(-1), 1.0, observed=y, total_size=N)
+
+    data = {"X": X, "y": Y}
+    expected = losses_and_gradients(regression, AutoNormal(regression), DataLoader(data, 5))
+    for program in (with_plate, with_total_size):
+        found = losses_and_gradients(program, AutoNormal(program), DataLoader(data, 5))
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a[0], b[0], rtol=1e-12)
+
+
+def test_a_total_size_that_contradicts_the_loader_is_an_error():
+    def program(X, y):
+        w = pm.Normal("w", 0, 1, shape=3)
+        pm.Normal("y", (X * w).sum(-1), 1.0, observed=y, total_size=1_000)
+
+    with pytest.raises(DataError, match="total_size=1000 in the program, 10 rows"):
+        Trainer(SVI(program, AutoNormal(program)), DataLoader({"X": X, "y": Y}, 5)).fit(n=1)
+
+
+def test_a_minibatch_model_is_fitted_as_it_is():
+    X_, y_ = pm.Minibatch(X, Y, batch_size=5)
+    with pm.Model() as model:
+        w = pm.Normal("w", 0, 1, shape=3)
+        pm.Normal("y", (X_ * w).sum(-1), 1.0, observed=y_, total_size=N)
+    with model:
+        result = Trainer(SVI(model, AutoNormal(model))).fit(n=20, random_seed=0)
+    assert np.isfinite(result.losses).all()
+
+
+def test_a_bare_array_feeds_the_only_data():
+    with pm.Model() as model:
+        data = pm.Data("data", np.zeros(3))
+        mu = pm.Normal("mu")
+        pm.Normal("y", mu, 1.0, observed=data)
+    result = Trainer(SVI(model, AutoNormal(model)), DataLoader(Y, batch_size=5)).fit(n=5)
+    assert result.losses.shape == (5,)
+
+
+def test_a_guide_that_closes_over_the_models_data_sees_the_batch():
+    model = built_regression()
+
+    def guide():
+        slope = param("slope", 0.1)
+        pm.Normal("w", slope + 0 * pt.sum(model["X"]), 0.1, shape=3)
+
+    trainer = Trainer(SVI(model, guide), DataLoader({"X": X, "y": Y}, batch_size=5))
+    assert np.isfinite(trainer.fit(n=3, random_seed=0).losses).all()
+    placeholders = {v for v in model.data_vars}
+    from pytensor.graph.traversal import ancestors
+
+    assert not placeholders & set(ancestors([trainer._session.training.value]))
