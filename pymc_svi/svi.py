@@ -10,6 +10,7 @@ import pymc as pm
 from pymc.pytensorf import resolve_backend_compile_kwargs
 from pytensor.graph.basic import Constant
 
+from pymc_svi.config import Level, validation
 from pymc_svi.engine import (
     Arguments,
     ParamStore,
@@ -51,6 +52,9 @@ class SVI:
         What to compile with; PyTensor's default mode (numba) if not given.
     compile_kwargs : dict, optional
         ``{"mode": ...}``, a PyTensor mode, instead of ``backend``.
+    validate : {"off", "warn", "error"}, optional
+        What the checks of the programs and of their pairing do. By default each has its own
+        level: what would make the result wrong is an error, what only looks wrong a warning.
 
     Examples
     --------
@@ -65,7 +69,7 @@ class SVI:
     ...     loc = param("loc", 0.0)
     ...     scale = param("scale", 1.0, constraint=constraints.positive)
     ...     pm.Normal("mu", loc, scale)
-    >>> svi = SVI(model, guide, optim.Adam(0.05))
+    >>> svi = SVI(model, guide, optim.Adam(optim.cosine_decay(0.05, decay_steps=2_000)))
     >>> result = svi.run(2_000, y, random_seed=1, progressbar=False)
     >>> abs(float(result.params["loc"]) - 2.0) < 0.1
     True
@@ -81,6 +85,7 @@ class SVI:
         coords: Mapping[str, Any] | None = None,
         backend: str | None = None,
         compile_kwargs: dict[str, Any] | None = None,
+        validate: Level | None = None,
     ):
         for role, program in (("model", model), ("guide", guide)):
             if not (callable(program) or isinstance(program, pm.Model)) or isinstance(
@@ -101,6 +106,8 @@ class SVI:
         self.optim = as_rule(optim)
         self.loss = _as_objective(loss)
         self.coords = coords
+        with validation(validate):  # refuse an unknown level here
+            self.validate = validate
         options = resolve_backend_compile_kwargs(backend, compile_kwargs)
         self._mode = options.pop("mode", None)
         if options:
@@ -279,7 +286,7 @@ class SVI:
 
     def build_loss(self, *args, **kwargs) -> tuple[Loss, ParamStore]:
         """Build the loss of model and guide as expressions, and collect their params."""
-        with self.context(), ParamStore() as store:
+        with validation(self.validate), self.context(), ParamStore() as store:
             loss = self.loss.loss(self.model, self.guide, *args, **kwargs)
         if not store.sites:
             raise PairingError(

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 import numpy as np
 from pytensor.graph.basic import Variable
 
+from pymc_svi.config import complain
 from pymc_svi.errors import PairingError, did_you_mean, quoted, sentence
 from pymc_svi.evaluation import evaluate
 from pymc_svi.gradients.draws import pathwise
-from pymc_svi.handlers import Handler, Site, Trace, replay, trace
+from pymc_svi.handlers import Handler, Site, Trace, check_plates, check_plates_match, replay, trace
 from pymc_svi.handlers.core import Program
 from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.values import describe_shape
@@ -47,6 +48,8 @@ def paired_traces(
     guide_trace = trace(draws(guide)).get_trace(*args, **kwargs)
     model_trace = trace(meet(model, trace=guide_trace)).get_trace(*args, **kwargs)
     _check_same_latents(model_trace, guide_trace)
+    check_plates(model_trace)
+    check_plates_match(model_trace, guide_trace)
     drawn = [site.value for site in guide_trace.latent.values()]
     for traced in (guide_trace, model_trace):
         derive_densities(traced, drawn)
@@ -78,12 +81,13 @@ def check_site_pair(model_site: Site, guide_site: Site) -> None:
     if guide_site.log_density is None:  # else the draw was made in the model's own support
         mismatch = support_mismatch(model_site, guide_site.dist)
         if mismatch:
-            raise PairingError(
+            complain(
                 sentence(
                     f"Site {name!r} has a smaller support in the model than in the guide",
                     found=mismatch,
                     fix="Give the guide a distribution on the model's support",
-                )
+                ),
+                PairingError,
             )
 
 
@@ -126,12 +130,13 @@ def _check_shape(name: str, model_site: Site, guide_site: Site) -> None:
             sentence(what, found=sides, fix="Give the guide's site the shape of the model's")
         )
     if model_dims and guide_dims and tuple(model_dims) != tuple(guide_dims):
-        raise PairingError(
+        complain(
             sentence(
                 f"Site {name!r} has different dims in model and guide",
                 found=sides,
                 fix="Use the same dims in the same order, or leave them out of the guide",
-            )
+            ),
+            PairingError,
         )
 
 
@@ -155,14 +160,15 @@ def _check_same_latents(model_trace: Trace, guide_trace: Trace) -> None:
     ]
     if missing:
         hint = did_you_mean(missing[0], extra)
-        raise PairingError(
+        complain(
             sentence(
                 f"The model has latent sites that the guide does not sample: {quoted(missing)}",
                 found=f"the guide samples {quoted(guide_latents)}",
                 fix=f"Sample {quoted(missing)} in the guide, or condition the model on "
                 f"{'it' if len(missing) == 1 else 'them'}",
             )
-            + hint
+            + hint,
+            PairingError,
         )
     if extra:
         name = extra[0]
@@ -175,12 +181,13 @@ def _check_same_latents(model_trace: Trace, guide_trace: Trace) -> None:
                     fix="Remove it from the guide, or do not observe it in the model",
                 )
             )
-        raise PairingError(
+        complain(
             sentence(
                 f"The guide samples sites that the model does not have: {quoted(extra)}",
                 found=f"the model's latent sites are {quoted(model_latents)}",
                 fix="Rename them, or mark sites that only the guide needs with "
                 'sample(name, dist, infer={"is_auxiliary": True})',
             )
-            + did_you_mean(name, model_latents)
+            + did_you_mean(name, model_latents),
+            PairingError,
         )

@@ -63,7 +63,7 @@ class Predictive:
     ...     mu = pm.Normal("mu", 0.0, 1.0)
     ...     pm.Normal("y", mu, 1.0, shape=3, observed=y)
     >>> prior = Predictive(model, num_samples=100)(random_seed=1)
-    >>> prior.prior_predictive["y"].shape
+    >>> prior.prior["y"].shape
     (1, 100, 3)
     >>> draws = {"mu": np.zeros(50)}
     >>> Predictive(model, draws)(random_seed=1).posterior_predictive["y"].shape
@@ -127,7 +127,8 @@ class Predictive:
         -------
         xarray.DataTree
             ``posterior_predictive`` with dims (chain, draw, ...), and with a guide also
-            ``posterior``; from the prior ``prior`` and ``prior_predictive``.
+            ``posterior``; from the prior ``prior``, and ``prior_predictive`` for sites that the
+            model is given data for.
         """
         args, kwargs = as_arguments(args, kwargs)
         around = pm.Model.get_context(error_if_none=False)
