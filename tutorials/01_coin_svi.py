@@ -90,7 +90,8 @@ posterior = stats.beta(alpha, beta)
 exact = stats.beta(10 + 6, 10 + 4)
 log_evidence = betaln(16, 14) - betaln(10, 10)
 
-print(f"guide:     Beta({alpha:.2f}, {beta:.2f}), mean {posterior.mean():.4f}, sd {posterior.std():.4f}")
+print(f"guide:     Beta({alpha:.2f}, {beta:.2f})", end=", ")
+print(f"mean {posterior.mean():.4f}, sd {posterior.std():.4f}")
 print(f"posterior: Beta(16, 14), mean {exact.mean():.4f}, sd {exact.std():.4f}")
 print(f"loss: {result.losses[-2_000:].mean():.4f}, minus log evidence: {-log_evidence:.4f}")
 
@@ -105,7 +106,7 @@ right.plot(grid, stats.beta(10, 10).pdf(grid), ls="--", label="prior")
 right.plot(grid, exact.pdf(grid), lw=4, alpha=0.4, label="exact posterior")
 right.plot(grid, posterior.pdf(grid), label="guide")
 right.set(xlabel="fairness", ylabel="density")
-right.legend();
+_ = right.legend()
 
 # %% [markdown]
 # ## Reading the result in ArviZ
