@@ -69,7 +69,7 @@ class Trainer:
     >>> svi = SVI(model, AutoNormal(model), optim.Adam(0.05))
     >>> trainer = Trainer(method=svi, dataloader=DataLoader({"y": y}, batch_size=100))
     >>> result = trainer.fit(n=1_000, random_seed=1)
-    >>> abs(float(result.params["mu_auto_loc"]) - y.mean()) < 0.1
+    >>> bool(abs(result.params["mu_auto_loc"] - y.mean()) < 0.1)
     True
     """
 
