@@ -18,6 +18,8 @@ import pytensor.tensor as pt
 from pymc.distributions.distribution import support_point
 from pymc.distributions.shape_utils import change_dist_size
 from pytensor.graph.basic import Variable
+from pytensor.graph.replace import vectorize_graph
+from pytensor.xtensor.type import XTensorType
 from pytensor.xtensor import as_xtensor
 from pytensor.xtensor.type import XTensorType
 
@@ -91,8 +93,12 @@ def init_to_sample(site: Site) -> Variable:
 def init_to_median(site: Site, *, num_samples: int = 15) -> Variable:
     """Median of prior draws, taken in unconstrained space."""
     draws = change_dist_size(site.dist, (num_samples,), expand=True)
-    values = [unconstrain(site, draws[i]) for i in range(num_samples)]
-    return constrain(site, pt.median(pt.stack(values), axis=0))
+    if isinstance(site.dist.type, XTensorType):
+        values = pt.stack([unconstrain(site, draws[i]) for i in range(num_samples)])
+    else:
+        one = site.dist.type()
+        [values] = vectorize_graph([unconstrain(site, one)], {one: draws})
+    return constrain(site, pt.median(values, axis=0))
 
 
 @_with_settings
