@@ -19,7 +19,6 @@ from pymc.distributions.distribution import support_point
 from pymc.distributions.shape_utils import change_dist_size
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import vectorize_graph
-from pytensor.xtensor.type import XTensorType
 from pytensor.xtensor import as_xtensor
 from pytensor.xtensor.type import XTensorType
 
