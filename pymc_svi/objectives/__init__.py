@@ -2,6 +2,25 @@
 
 from pymc_svi.objectives.base import ELBO, Loss
 from pymc_svi.objectives.custom import LossFunction
+from pymc_svi.objectives.kl import has_kl, kl_divergence, register_kl
+from pymc_svi.objectives.mean_field import TraceMeanField_ELBO
+from pymc_svi.objectives.renyi import RenyiELBO
+from pymc_svi.objectives.tail_adaptive import TraceTailAdaptive_ELBO
 from pymc_svi.objectives.trace_elbo import Trace_ELBO
+from pymc_svi.objectives.trace_graph import TraceGraph_ELBO
+from pymc_svi.objectives.wake_sleep import ReweightedWakeSleep
 
-__all__ = ["ELBO", "Loss", "LossFunction", "Trace_ELBO"]
+__all__ = [
+    "ELBO",
+    "Loss",
+    "LossFunction",
+    "RenyiELBO",
+    "ReweightedWakeSleep",
+    "TraceGraph_ELBO",
+    "TraceMeanField_ELBO",
+    "TraceTailAdaptive_ELBO",
+    "Trace_ELBO",
+    "has_kl",
+    "kl_divergence",
+    "register_kl",
+]

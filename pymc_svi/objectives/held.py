@@ -19,7 +19,13 @@ from pymc_svi.handlers import Handler, Site, Trace, replay, trace
 from pymc_svi.handlers.core import Program
 from pymc_svi.handlers.values import as_tensor_variable
 
-__all__ = ["density_with_params_held", "detached_values", "hold_params", "run_again"]
+__all__ = [
+    "check_densities",
+    "density_with_params_held",
+    "detached_values",
+    "hold_params",
+    "run_again",
+]
 
 
 class hold_params(Handler):
@@ -72,8 +78,12 @@ def density_with_params_held(guide: Program, first: Trace, *args, **kwargs) -> T
     NotImplementedError
         If the guide gives the density of its own draw only, as a formula in its noise.
     """
-    held = run_again(hold_params(guide), first, *args, **kwargs)
-    for site in held.latent.values():
+    return check_densities(run_again(hold_params(guide), first, *args, **kwargs))
+
+
+def check_densities(again: Trace) -> Trace:
+    """Refuse a second run in which a site has the density of its first draw only."""
+    for site in again.latent.values():
         density = site.log_density
         if density is None or site.log_density_at is not None or isinstance(density, Constant):
             continue
@@ -81,11 +91,11 @@ def density_with_params_held(guide: Program, first: Trace, *args, **kwargs) -> T
             sentence(
                 f"The guide gives the density of site {site.name!r} for its own draws only",
                 expected="the density as a function of the value, with the params held fixed",
-                fix="Leave out sticking_the_landing (doubly_reparameterized), or set the site's "
+                fix="Use Trace_ELBO without sticking_the_landing, or set the site's "
                 "`log_density_at` in the guide",
             )
         )
-    return held
+    return again
 
 
 def _detached_value(value: Variable) -> Variable:

@@ -220,7 +220,7 @@ def _mean_of_runs(runs: Sequence[Loss], updates) -> Loss:
     same = all(run.surrogate is run.value for run in runs)
     surrogate = value if same else mean([run.surrogate for run in runs])
     terms = {name: mean([run.terms[name] for run in runs]) for name in runs[0].terms}
-    carried = {var: new for run in runs for var, new in run.updates.items()}
+    carried = {var: mean([run.updates[var] for run in runs]) for var in runs[0].updates}
     return Loss(value, surrogate, terms, {**carried, **updates})
 
 

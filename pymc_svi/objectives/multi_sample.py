@@ -1,0 +1,125 @@
+"""What objectives share that weigh several draws of the guide against each other."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+
+import pytensor.tensor as pt
+from pytensor.graph.basic import Variable
+
+from pymc_svi.errors import sentence
+from pymc_svi.gradients.draws import pathwise
+from pymc_svi.gradients.particles import vectorize_draws
+from pymc_svi.gradients.score_function import pathwise_or_score, uses_score_function
+from pymc_svi.gradients.stand_in import detached
+from pymc_svi.handlers import Trace
+from pymc_svi.handlers.core import Program
+from pymc_svi.objectives.base import ELBO, Loss
+from pymc_svi.objectives.held import (
+    check_densities,
+    density_with_params_held,
+    detached_values,
+    hold_params,
+    run_again,
+)
+from pymc_svi.objectives.pairing import paired_traces
+from pymc_svi.objectives.trace_elbo import is_latent_term
+
+__all__ = ["MultiSample", "normalized"]
+
+Particles = Mapping[str, Variable]
+
+
+class MultiSample(ELBO):
+    """Base of the objectives that weigh several draws of the guide against each other.
+
+    A subclass implements :meth:`combine`, which gets vectors with one entry for each draw:
+
+    - ``log_weight``: ``log p(x, z) - log q(z)``;
+    - ``path``: the same with all params held, so that it changes through the draw only;
+    - ``model``: ``log p(x, z)`` at the draw as a constant, so that it changes through params only;
+    - ``guide``: ``log q(z)`` at the draw as a constant;
+    - ``score``: the part of ``guide`` that belongs to draws without a derivative.
+
+    Attributes
+    ----------
+    needs : set of str
+        Which of them :meth:`combine` uses.
+    pathwise_only : bool
+        Refuse guides with draws that are not differentiable.
+    """
+
+    needs: frozenset[str] = frozenset({"log_weight"})
+    pathwise_only = False
+
+    def __init__(self, num_particles: int = 2, vectorize_particles: bool = True):
+        super().__init__(num_particles, vectorize_particles)
+        if num_particles < 2:
+            raise ValueError(
+                sentence(
+                    f"{type(self).__name__} weighs draws against each other",
+                    found="num_particles=1",
+                    expected="at least 2",
+                    fix="With one draw, use Trace_ELBO",
+                )
+            )
+
+    @abstractmethod
+    def combine(self, particles: Particles) -> tuple[Variable, Variable]:
+        """Return the loss and what is differentiated."""
+
+    def loss(self, model: Program, guide: Program, *args, **kwargs) -> Loss:
+        """Build the loss; see :class:`ELBO`."""
+        n = self.num_particles
+        if self.vectorize_particles:
+            parts, terms = self._particle(model, guide, args, kwargs)
+            batch = vectorize_draws([*parts.values(), *terms.values()], n)
+            vectors = dict(zip(parts, batch, strict=False))
+            means = [term.mean() for term in batch[len(parts) :]]
+        else:
+            runs = [self._particle(model, guide, args, kwargs) for _ in range(n)]
+            terms = runs[0][1]
+            vectors = {name: pt.stack([parts[name] for parts, _ in runs]) for name in runs[0][0]}
+            means = [pt.stack([each[name] for _, each in runs]).mean() for name in terms]
+        value, surrogate = self.combine(vectors)
+        return Loss(value, surrogate, dict(zip(terms, means, strict=True)))
+
+    def _particle(self, model, guide, args, kwargs) -> tuple[dict[str, Variable], Particles]:
+        """Return the quantities of one draw, and the terms of its sites."""
+        draws = pathwise if self.pathwise_only else pathwise_or_score
+        model_trace, guide_trace = paired_traces(model, guide, *args, draws=draws, **kwargs)
+        scored = [site for site in guide_trace.latent.values() if uses_score_function(site)]
+        needs = self.needs_of(bool(scored))
+        parts = {"log_weight": model_trace.log_prob_sum() - _density(guide_trace)}
+        if "path" in needs:
+            held = density_with_params_held(guide, guide_trace, *args, **kwargs)
+            model_held = run_again(hold_params(model), guide_trace, *args, **kwargs)
+            parts["path"] = model_held.log_prob_sum() - _density(held)
+        constants = detached_values(guide_trace)
+        if "model" in needs:
+            parts["model"] = run_again(model, constants, *args, **kwargs).log_prob_sum()
+        if "guide" in needs:
+            again = check_densities(run_again(guide, constants, *args, **kwargs))
+            parts["guide"] = _density(again)
+        if "score" in needs:
+            parts["score"] = pt.add(*(site.unscaled_log_prob.sum() for site in scored), 0.0)
+        terms = {
+            f"{side}: {site.name}": site.log_prob.sum()
+            for side, traced in (("model", model_trace), ("guide", guide_trace))
+            for site in traced.sites("sample", "factor")
+        }
+        return parts, terms
+
+    def needs_of(self, has_score_sites: bool) -> frozenset[str]:
+        """Return what :meth:`combine` uses of a draw."""
+        return self.needs
+
+
+def normalized(log_weights: Variable) -> Variable:
+    """Return weights that add up to one, as constants in the eyes of differentiation."""
+    return detached(pt.exp(log_weights - pt.logsumexp(log_weights)))
+
+
+def _density(guide_trace: Trace) -> Variable:
+    return guide_trace.log_prob_sum(is_latent_term)
