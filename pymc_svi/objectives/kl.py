@@ -118,7 +118,8 @@ def _formula(q: Variable, p: Variable) -> Callable[..., Variable] | None:
 
 
 def _params(rv: Variable) -> list[Variable]:
-    return list(rv.owner.op.dist_params(rv.owner))
+    # Short constants, such as 2.0, have float32; a formula is not to be evaluated in it.
+    return [param.astype("floatX") for param in rv.owner.op.dist_params(rv.owner)]
 
 
 def _op_type(family: Any) -> type:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 from pytensor.graph.basic import Variable
 
 from pymc_svi.errors import quoted
@@ -91,7 +92,7 @@ def _comparable(q: Site, p: Site) -> bool:
 def _same(a, b) -> bool:
     if isinstance(a, Variable) or isinstance(b, Variable):
         return a is b or (isinstance(a, Variable) and isinstance(b, Variable) and a.equals(b))
-    return a == b
+    return np.array_equal(a, b)
 
 
 def _divergence(q: Site, p: Site) -> Variable:
