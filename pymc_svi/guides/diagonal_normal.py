@@ -7,7 +7,7 @@ import pymc as pm
 import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
 
-from pymc_svi.constraints import softplus_positive
+from pymc_svi.constraints import positive
 from pymc_svi.guides.continuous import AutoGaussianVector, standard_normal
 from pymc_svi.guides.init import InitStrategy, init_to_initial_point
 from pymc_svi.guides.normal import check_init_scale, normal_log_density
@@ -71,7 +71,7 @@ class AutoDiagonalNormal(AutoGaussianVector):
         scale = param(
             f"{self.prefix}_scale",
             lambda: np.full(size, self.init_scale),
-            constraint=softplus_positive,
+            constraint=positive,
         )
         noise = standard_normal(size)
         log_density = -0.5 * (noise**2).sum() - pt.log(scale).sum() - 0.5 * size * np.log(2 * np.pi)

@@ -11,7 +11,7 @@ from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Variable
 from pytensor.tensor.linalg import cholesky, solve_triangular
 
-from pymc_svi.constraints import softplus_positive
+from pymc_svi.constraints import positive
 from pymc_svi.errors import sentence
 from pymc_svi.guides.continuous import AutoGaussianVector, standard_normal
 from pymc_svi.guides.init import InitStrategy, init_to_initial_point
@@ -93,7 +93,7 @@ class AutoLowRankMultivariateNormal(AutoGaussianVector):
         scale = param(
             f"{self.prefix}_scale",
             lambda: np.full(size, self.init_scale),
-            constraint=softplus_positive,
+            constraint=positive,
         )
         factor = param(
             f"{self.prefix}_cov_factor",

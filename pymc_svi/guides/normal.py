@@ -9,7 +9,7 @@ import pymc as pm
 import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
 
-from pymc_svi.constraints import softplus_positive
+from pymc_svi.constraints import positive
 from pymc_svi.errors import sentence
 from pymc_svi.gradients import rsample
 from pymc_svi.guides.base import AutoGuide, Prototype
@@ -84,7 +84,7 @@ class AutoNormal(AutoGuide):
             scale = param(
                 f"{stem}_scale",
                 lambda: latent.full(np.full(latent.shape, self.init_scale)),
-                constraint=softplus_positive,
+                constraint=positive,
                 dims=latent.dims,
                 event_dim=event_dim,
             )
