@@ -31,6 +31,7 @@ from pymc_svi.engine.seeds import (
 )
 from pymc_svi.engine.state import SVIState
 from pymc_svi.engine.storage import storage_for
+from pymc_svi.engine.vector_math import with_vector_math
 from pymc_svi.errors import (
     InitializationError,
     PairingError,
@@ -71,7 +72,7 @@ def training_mode(mode: Any = None) -> Mode:
     optimizer = mode.provided_optimizer.including(
         "random_make_inplace", "local_check_parameter_to_ninf_switch"
     )
-    return Mode(linker=mode.linker, optimizer=optimizer)
+    return with_vector_math(Mode(linker=mode.linker, optimizer=optimizer))
 
 
 class Feed(Protocol):
