@@ -20,13 +20,15 @@ from pymc_svi.primitives import deterministic, factor, module, param, sample
 from pymc_svi.reparam import LocScaleReparam, TransformReparam
 from pymc_svi.results import SVIRunResult
 from pymc_svi.svi import SVI
-from pymc_svi.trainer import ADVI, FullRankADVI, Inference, Trainer
+from pymc_svi.trainer import ADVI, ASVGD, SVGD, FullRankADVI, Inference, Trainer
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ADVI",
+    "ASVGD",
     "ELBO",
+    "SVGD",
     "SVI",
     "DataLoader",
     "FullRankADVI",

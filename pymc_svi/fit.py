@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pymc_svi.errors import did_you_mean, quoted, sentence
 from pymc_svi.handlers.core import Program
 from pymc_svi.results import SVIRunResult
 from pymc_svi.svi import SVI
-from pymc_svi.trainer import ADVI, FullRankADVI, Inference, Trainer
+from pymc_svi.trainer import ADVI, ASVGD, SVGD, FullRankADVI, Inference, Trainer
 from pymc_svi.trainer.inference import context_model
 
 __all__ = ["fit"]
 
-_METHODS = {"advi": ADVI, "fullrank_advi": FullRankADVI}
+_METHODS: dict[str, Callable[..., Inference]] = {
+    "advi": ADVI,
+    "fullrank_advi": FullRankADVI,
+    "svgd": SVGD,
+    "asvgd": ASVGD,
+}
 
 
 def fit(
@@ -29,7 +34,7 @@ def fit(
     random_seed: Any = None,
     progressbar: bool = True,
     on_nonfinite: Any = "raise",
-    **guide_kwargs,
+    **options,
 ) -> SVIRunResult:
     """Fit a model with an automatic guide.
 
@@ -37,7 +42,7 @@ def fit(
     ----------
     model : callable or pymc.Model, optional
         The model; that of the context if not given.
-    method : {"advi", "fullrank_advi"} or SVI or Inference
+    method : {"advi", "fullrank_advi", "svgd", "asvgd"} or SVI or Inference
         The method.
     n : int, default 10_000
         Number of steps.
@@ -53,8 +58,9 @@ def fit(
         Show progress.
     on_nonfinite : {"raise", "skip", "rollback"}
         See :class:`~pymc_svi.Trainer`.
-    **guide_kwargs
-        Options of the guide, such as ``init_scale=0.1``.
+    **options
+        Options of the method: of the guide for ADVI, such as ``init_scale=0.1``, or those of
+        :class:`~pymc_svi.SVGD`, such as ``num_particles=50``.
 
     Examples
     --------
@@ -78,7 +84,13 @@ def fit(
                 + did_you_mean(method, _METHODS)
             )
         model = context_model(model, "fit")
-        method = _METHODS[method](model, optim=optim, loss=loss, **guide_kwargs)
+        if loss is not None:
+            if method in ("svgd", "asvgd"):
+                raise TypeError(
+                    sentence(f"fit: {method!r} has its own objective", fix="Leave loss out")
+                )
+            options["loss"] = loss
+        method = _METHODS[method](model, optim=optim, **options)
     trainer = Trainer(
         method, dataloader, callbacks, on_nonfinite=on_nonfinite, progressbar=progressbar
     )

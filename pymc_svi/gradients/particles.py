@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pytensor.tensor as pt
 from pymc.distributions.shape_utils import change_dist_size
+from pytensor.compile import view_op
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.traversal import toposort
@@ -67,7 +68,7 @@ def vectorize_draws(
             fixed.update(inp for inp in node.inputs if inp not in random)
         elif isinstance(node.op, RNGConsumerOp):
             draw = _draw_of(node)
-            batched[draw] = change_dist_size(draw, (n,), expand=True)
+            batched[draw] = _as_index(change_dist_size(draw, (n,), expand=True))
             random.add(draw)
     if batched:
         vectorized = vectorize_graph(outputs, replace={v: v for v in fixed} | batched)
@@ -77,6 +78,16 @@ def vectorize_draws(
         new if new.ndim > old.ndim else pt.broadcast_to(new, (n, *old.shape))
         for new, old in zip(vectorized, outputs, strict=True)
     ]
+
+
+def _as_index(draws: Variable) -> Variable:
+    """Return draws of a scalar so that they can be an index.
+
+    ``vectorize_graph`` takes all outputs of the node of an index for the index, and a random
+    variable's node has its generator beside the draw.
+    """
+    whole_numbers = draws.type.ndim == 1 and draws.type.dtype.startswith(("int", "uint"))
+    return view_op(draws) if whole_numbers else draws
 
 
 def _draw_of(node: Apply) -> Variable:

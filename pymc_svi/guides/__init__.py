@@ -23,6 +23,7 @@ from pymc_svi.guides.multivariate_normal import AutoMultivariateNormal
 from pymc_svi.guides.neutra import NeuTraReparam
 from pymc_svi.guides.normal import AutoNormal
 from pymc_svi.guides.normalizing_flow import AutoBNAFNormal, AutoIAFNormal, AutoNormalizingFlow
+from pymc_svi.guides.particles import AutoParticles
 
 __all__ = [
     "AutoBNAFNormal",
@@ -38,6 +39,7 @@ __all__ = [
     "AutoMultivariateNormal",
     "AutoNormal",
     "AutoNormalizingFlow",
+    "AutoParticles",
     "ChosenGuide",
     "NeuTraReparam",
     "init_to_feasible",

@@ -19,21 +19,25 @@ from pymc_svi.handlers.log_prob import zero
 from pymc_svi.handlers.stack import apply_stack
 from pymc_svi.primitives import init_seed
 
-__all__ = ["AutoContinuous", "AutoGaussianVector", "standard_normal"]
+__all__ = ["AutoContinuous", "AutoGaussianVector", "JointGuide", "standard_normal"]
 
 
-class AutoContinuous(AutoGuide):
-    """Base of the guides with one joint draw: a vector of all unconstrained elements.
+class JointGuide(AutoGuide):
+    """Base of the guides that draw a vector of all unconstrained elements.
 
-    Subclasses implement :meth:`draw_joint` and, for what can be asked of a fitted guide,
-    ``get_posterior``. The vector is the auxiliary site ``_auto_latent``; the sites of the model
-    are its slices, in the order of the model.
+    The vector is the auxiliary site ``_auto_latent``; the sites of the model are its slices, in
+    the order of the model.
     """
 
-    def begin(self, prototype: Prototype):
+    def emit(
+        self,
+        prototype: Prototype,
+        joint: Variable,
+        log_density: Variable,
+        *known: Callable,
+        **infer: Any,
+    ):
         """Emit the joint draw; return the function that takes one site's part of it."""
-        self.check_latents(prototype.latents)
-        joint, log_density, *known = self.draw_joint(prototype)
         site = apply_stack(
             Site(
                 "sample",
@@ -41,7 +45,7 @@ class AutoContinuous(AutoGuide):
                 value=joint,
                 log_density=log_density,
                 log_density_at=_or_else(joint, log_density, *known),
-                infer={"is_auxiliary": True},
+                infer={"is_auxiliary": True, **infer},
             )
         )
         parts = self.split(site.value, prototype.latents)
@@ -50,13 +54,6 @@ class AutoContinuous(AutoGuide):
             return parts[site.name], zero(), lambda u: zero()
 
         return draw
-
-    @abstractmethod
-    def draw_joint(self, prototype: Prototype) -> tuple[Variable, ...]:
-        """Declare the params; return the joint draw and its log-density, a scalar.
-
-        And as a third, if it is known, the log-density as a function of the joint value.
-        """
 
     def check_latents(self, latents: Mapping[str, Latent]) -> None:
         """Refuse latent sites that a joint draw cannot hold."""
@@ -84,6 +81,26 @@ class AutoContinuous(AutoGuide):
             latent.name: joint[end - latent.size : end].reshape(latent.shape)
             for latent, end in zip(latents.values(), ends, strict=True)
         }
+
+
+class AutoContinuous(JointGuide):
+    """Base of the guides with one joint draw: a vector of all unconstrained elements.
+
+    Subclasses implement :meth:`draw_joint` and, for what can be asked of a fitted guide,
+    ``get_posterior``.
+    """
+
+    def begin(self, prototype: Prototype):
+        """Emit the joint draw; return the function that takes one site's part of it."""
+        self.check_latents(prototype.latents)
+        return self.emit(prototype, *self.draw_joint(prototype))
+
+    @abstractmethod
+    def draw_joint(self, prototype: Prototype) -> tuple[Variable, ...]:
+        """Declare the params; return the joint draw and its log-density, a scalar.
+
+        And as a third, if it is known, the log-density as a function of the joint value.
+        """
 
     def noise_map(
         self, params: Mapping[str, Any], *args, **kwargs

@@ -2,9 +2,11 @@
 
 from pymc_svi.objectives.base import ELBO, Loss
 from pymc_svi.objectives.custom import LossFunction
+from pymc_svi.objectives.kernels import IMQ, RBF, Linear
 from pymc_svi.objectives.kl import has_kl, kl_divergence, register_kl
 from pymc_svi.objectives.mean_field import TraceMeanField_ELBO
 from pymc_svi.objectives.renyi import RenyiELBO
+from pymc_svi.objectives.stein import SteinGradient
 from pymc_svi.objectives.tail_adaptive import TraceTailAdaptive_ELBO
 from pymc_svi.objectives.trace_elbo import Trace_ELBO
 from pymc_svi.objectives.trace_graph import TraceGraph_ELBO
@@ -12,10 +14,14 @@ from pymc_svi.objectives.wake_sleep import ReweightedWakeSleep
 
 __all__ = [
     "ELBO",
+    "IMQ",
+    "RBF",
+    "Linear",
     "Loss",
     "LossFunction",
     "RenyiELBO",
     "ReweightedWakeSleep",
+    "SteinGradient",
     "TraceGraph_ELBO",
     "TraceMeanField_ELBO",
     "TraceTailAdaptive_ELBO",

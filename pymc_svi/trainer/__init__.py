@@ -1,6 +1,7 @@
 """Training at any size of data."""
 
 from pymc_svi.trainer.inference import ADVI, FullRankADVI, Inference
+from pymc_svi.trainer.svgd import ASVGD, SVGD
 from pymc_svi.trainer.trainer import Trainer
 
-__all__ = ["ADVI", "FullRankADVI", "Inference", "Trainer"]
+__all__ = ["ADVI", "ASVGD", "SVGD", "FullRankADVI", "Inference", "Trainer"]

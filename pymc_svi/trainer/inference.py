@@ -12,9 +12,10 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pymc_svi.errors import sentence
 from pymc_svi.guides import AutoMultivariateNormal, AutoNormal
 from pymc_svi.handlers.core import Program
+from pymc_svi.results import SVIRunResult
 from pymc_svi.svi import SVI
 
-__all__ = ["ADVI", "FullRankADVI", "Inference", "context_model"]
+__all__ = ["ADVI", "FullRankADVI", "Inference", "SVIMethod", "context_model"]
 
 
 def context_model(model: Program | None, what: str) -> Program:
@@ -91,7 +92,55 @@ class Inference:
         return self.state
 
 
-class ADVI(Inference):
+class SVIMethod(Inference):
+    """Base of the methods that are an ``SVI`` of a model with a guide made for it.
+
+    A subclass implements :meth:`make`. ``Trainer`` takes its steps inside compiled code.
+
+    Parameters
+    ----------
+    model : callable or pymc.Model, optional
+        The model; that of the context if not given.
+    """
+
+    def __init__(self, model: Program | None = None):
+        self.model = model
+        self._svi: SVI | None = None
+
+    def make(self, model: Program) -> SVI:
+        """Return the method as an ``SVI`` of a model."""
+        raise NotImplementedError(
+            sentence(f"{type(self).__name__} has no make", fix="Define make(self, model) -> SVI")
+        )
+
+    def as_svi(self) -> SVI:
+        """Return the method as an ``SVI`` of its model, or of that of the context."""
+        model = context_model(self.model, type(self).__name__)
+        if self._svi is None or self._svi.model is not model:
+            self._svi = self.make(model)
+        return self._svi
+
+    def run(self, num_steps: int, *args, **kwargs) -> SVIRunResult:
+        """Fit; the arguments are those of :meth:`SVI.run <pymc_svi.SVI.run>`."""
+        return self.as_svi().run(num_steps, *args, **kwargs)
+
+    def init(self, random_seed: Any = None, batch: Mapping[str, Any] | None = None) -> None:
+        """Start a fit."""
+        self._svi_state = self.as_svi().init(random_seed=random_seed, **(batch or {}))
+
+    def step(self, batch: Mapping[str, Any] | None) -> float:
+        """Take one step; many at once, as ``Trainer`` takes them, are much faster."""
+        svi = self.as_svi()
+        self._svi_state, loss = svi.update(self._svi_state, **(batch or {}))
+        return loss
+
+    @property
+    def params(self) -> dict[str, np.ndarray]:
+        """The constrained params."""
+        return self.as_svi().get_params(self._svi_state)
+
+
+class ADVI(SVIMethod):
     """Mean-field automatic differentiation variational inference.
 
     Parameters
@@ -115,32 +164,13 @@ class ADVI(Inference):
     def __init__(
         self, model: Program | None = None, optim: Any = None, loss: Any = None, **guide_kwargs
     ):
-        self.model, self.optim, self.loss = model, optim, loss
+        super().__init__(model)
+        self.optim, self.loss = optim, loss
         self.guide_kwargs = guide_kwargs
-        self._svi: SVI | None = None
 
-    def as_svi(self) -> SVI:
-        """Return the method as an ``SVI`` of the model."""
-        model = context_model(self.model, type(self).__name__)
-        if self._svi is None or self._svi.model is not model:
-            guide = type(self).guide(model, **self.guide_kwargs)
-            self._svi = SVI(model, guide, self.optim, self.loss)
-        return self._svi
-
-    def init(self, random_seed: Any = None, batch: Mapping[str, Any] | None = None) -> None:
-        """Start a fit."""
-        self._svi_state = self.as_svi().init(random_seed=random_seed, **(batch or {}))
-
-    def step(self, batch: Mapping[str, Any] | None) -> float:
-        """Take one step; many at once, as ``Trainer`` takes them, are much faster."""
-        svi = self.as_svi()
-        self._svi_state, loss = svi.update(self._svi_state, **(batch or {}))
-        return loss
-
-    @property
-    def params(self) -> dict[str, np.ndarray]:
-        """The constrained params."""
-        return self.as_svi().get_params(self._svi_state)
+    def make(self, model: Program) -> SVI:
+        """Return the method as an ``SVI`` of a model."""
+        return SVI(model, type(self).guide(model, **self.guide_kwargs), self.optim, self.loss)
 
 
 class FullRankADVI(ADVI):

@@ -27,7 +27,7 @@ from pymc_svi.results import SVIRunResult
 from pymc_svi.svi import SVI
 from pymc_svi.trainer.batching import Batched, Plan, accepted_names, plan_batches, with_batches
 from pymc_svi.trainer.feeds import DataFeed, feed_of
-from pymc_svi.trainer.inference import ADVI, Inference
+from pymc_svi.trainer.inference import Inference, SVIMethod
 
 __all__ = ["Trainer"]
 
@@ -45,7 +45,7 @@ class Trainer:
     Parameters
     ----------
     method : SVI or Inference
-        ``SVI(model, guide)``, ``ADVI()``, ``FullRankADVI()`` or a method of your own.
+        ``SVI(model, guide)``, ``ADVI()``, ``FullRankADVI()``, ``SVGD()`` or a method of your own.
     dataloader : DataLoader, optional
         The data; the model's own without it.
     callbacks : iterable of callable
@@ -193,7 +193,7 @@ class Trainer:
     def _svi(self) -> SVI | None:
         if isinstance(self.method, SVI):
             return self.method
-        if isinstance(self.method, ADVI):
+        if isinstance(self.method, SVIMethod):
             return self.method.as_svi()
         return None
 

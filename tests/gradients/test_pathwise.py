@@ -308,6 +308,13 @@ SHAPES = {
 }  # fmt: skip
 
 
+def test_a_scalar_draw_can_be_an_index_of_many_draws():
+    rows = pt.as_tensor(np.arange(12.0).reshape(4, 3))
+    number = pm.Categorical.dist(p=np.array([0.0, 0.0, 1.0, 0.0]))
+    [many] = vectorize_draws([rows[number]], 5)
+    np.testing.assert_array_equal(many.eval(mode="FAST_COMPILE"), [[6.0, 7.0, 8.0]] * 5)
+
+
 @pytest.mark.parametrize("dist", SHAPES.values(), ids=SHAPES)
 def test_type_is_that_of_the_random_variable(dist):
     rv = dist()
