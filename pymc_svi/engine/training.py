@@ -22,6 +22,7 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 
+from pymc_svi.engine.compiling import compiled_at_first_call, uncollected
 from pymc_svi.engine.graph import own_generators, share_large_constants
 from pymc_svi.engine.params import ParamStore
 from pymc_svi.engine.seeds import (
@@ -212,15 +213,14 @@ class Training:
         """Return the compiled function that takes ``n`` steps and returns their losses."""
         if stable not in self._chunks:
             n_steps = pt.lscalar("n_steps")
-            with warnings.catch_warnings():
+            with uncollected(), warnings.catch_warnings():
                 # Updates of shared variables are carried through the loop without being
                 # recorded at every step, which the announced new interface of scan does not
                 # offer for tensors.
                 warnings.filterwarnings("ignore", "Scan return signature will change")
                 losses, updates = pytensor.scan(lambda: self.step(stable), n_steps=n_steps)
-            self._chunks[stable] = pytensor.function(
-                [n_steps], losses, updates=updates, mode=self.mode
-            )
+                function = pytensor.function([n_steps], losses, updates=updates, mode=self.mode)
+            self._chunks[stable] = compiled_at_first_call(function)
         return self._chunks[stable]
 
     @functools.cached_property
