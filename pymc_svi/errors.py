@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 __all__ = [
+    "DataError",
     "InitializationError",
     "NonFiniteError",
     "PairingError",
@@ -36,6 +37,10 @@ class InitializationError(ValueError):
 
 class StateError(ValueError):
     """A state does not belong to the program that is asked to use it."""
+
+
+class DataError(ValueError):
+    """Data cannot be trained on: missing values, wrong columns, shapes or dtypes, too few rows."""
 
 
 class NonFiniteError(FloatingPointError):

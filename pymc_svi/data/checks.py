@@ -8,15 +8,11 @@ from typing import Any
 import numpy as np
 import pytensor
 
-from pymc_svi.errors import did_you_mean, quoted, sentence
+from pymc_svi.errors import DataError, did_you_mean, quoted, sentence
 
-__all__ = ["Batch", "DataError", "as_numbers", "check_batch", "checked_arrays", "length_of"]
+__all__ = ["Batch", "as_numbers", "check_batch", "checked_arrays", "length_of"]
 
 Batch = dict[str, np.ndarray]
-
-
-class DataError(ValueError):
-    """Data cannot be trained on: missing values, wrong columns, shapes or dtypes, too few rows."""
 
 
 def as_numbers(value: Any, name: str, where: str = "The data") -> np.ndarray:

@@ -58,6 +58,8 @@ class AutoGuide(ABC):
 
     # What ``AutoGuide(model)`` makes; set by the module that has the choice.
     chooser: ClassVar[type[AutoGuide] | None] = None
+    # Whether :meth:`fitted` computes something from the data of the fit.
+    computes_from_data: ClassVar[bool] = False
 
     def __init__(
         self,

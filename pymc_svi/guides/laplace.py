@@ -73,6 +73,8 @@ class AutoLaplaceApproximation(AutoGaussianVector):
     (array([1.]), array([[0.7071]]))
     """
 
+    computes_from_data = True
+
     def draw_joint(self, prototype: Prototype) -> tuple[Variable, Variable]:
         """Declare the mode, a point without density of its own."""
         return param(f"{self.prefix}_loc", lambda: self.start_vector(prototype)), zero()

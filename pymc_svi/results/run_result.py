@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from pymc_svi.engine import Arguments, SVIState
+from pymc_svi.errors import DataError, SiteError, did_you_mean, quoted, sentence
 from pymc_svi.handlers import Trace
 from pymc_svi.results.sampling import GuidedRun, draw_function, guided_run, prediction_names
 from pymc_svi.results.tree import as_tree, check_draws, given_data, site_dataset
@@ -41,6 +42,8 @@ class SVIRunResult:
         svi: SVI,
         arguments: Arguments,
         param_sites: Trace,
+        fitted_on: Arguments | None = None,
+        of_rows: Callable[[], frozenset[str]] = frozenset,
     ):
         self.params = params
         self.state = state
@@ -48,6 +51,9 @@ class SVIRunResult:
         self._svi = svi
         self._arguments = arguments
         self._params = param_sites
+        self._fitted_on = arguments if fitted_on is None else fitted_on
+        # Finds the sites whose values belong to rows that come in batches.
+        self._find_of_rows = of_rows
 
     def __iter__(self):
         """Unpack as ``params, state, losses``, as NumPyro's result does."""
@@ -59,7 +65,14 @@ class SVIRunResult:
             f"SVIRunResult(params={list(self.params)}, steps={len(self.losses)}, loss={final:.4g})"
         )
 
-    def sample_posterior(self, draws: int = 1_000, *, random_seed: Any = None) -> xr.DataTree:
+    def sample_posterior(
+        self,
+        draws: int = 1_000,
+        *args,
+        random_seed: Any = None,
+        return_sites: Sequence[str] | None = None,
+        **kwargs,
+    ) -> xr.DataTree:
         """Draw from the fitted guide.
 
         Each draw is made in one run of guide and model, so that bounds and transforms that
@@ -70,19 +83,33 @@ class SVIRunResult:
         ----------
         draws : int, default 1_000
             Number of draws.
+        *args, **kwargs
+            Arguments of the model, for sites that follow from data: other ones than in the fit
+            give the values for other data. After a fit to a ``DataLoader``, sites that belong
+            to rows are left out without them. A built model uses its present data.
         random_seed : int, optional
             Seed.
+        return_sites : list of str, optional
+            Names to return; by default all that the guide draws, and all deterministics.
 
         Returns
         -------
         xarray.DataTree
             ``posterior`` with dims (chain, draw, ...), one chain; ``fit``, the constrained
             params; ``fit_stats``, the losses by step; ``observed_data`` and ``constant_data``.
+
+        Raises
+        ------
+        DataError
+            If sites are asked for that belong to rows of data, and no data are passed.
         """
         check_draws(draws)
-        run = self._guided_run(self._arguments)
+        given = bool(args or kwargs)
+        run = self._guided_run(Arguments(args, kwargs) if given else self._arguments)
         traced = run.trace
         names = [*run.guided, *(site.name for site in traced.sites("deterministic"))]
+        of_rows = frozenset() if given else self._find_of_rows()
+        names = _chosen(names, return_sites, of_rows)
         values = draw_function({name: traced[name].value for name in names})(draws, random_seed)
         params = {name: value for name, value in self.params.items() if name in self._params}
         return as_tree(
@@ -90,7 +117,7 @@ class SVIRunResult:
                 "posterior": site_dataset(values, traced, ("chain", "draw")),
                 "fit": site_dataset(params, self._params),
                 "fit_stats": xr.Dataset({"loss": ("step", self.losses)}),
-                **given_data(traced),
+                **given_data(traced, leave_out=of_rows),
             }
         )
 
@@ -126,9 +153,15 @@ class SVIRunResult:
             ``posterior`` and ``posterior_predictive`` with dims (chain, draw, ...).
         """
         check_draws(draws)
-        arguments = Arguments(args, kwargs) if args or kwargs else self._arguments
-        run = self._guided_run(arguments, predictive=True)
+        given = bool(args or kwargs)
+        run = self._guided_run(
+            Arguments(args, kwargs) if given else self._arguments, predictive=True
+        )
         names = prediction_names(run, return_sites)
+        of_rows = frozenset() if given else self._find_of_rows()
+        if of_rows.intersection(names):
+            asked = [name for name in names if name in of_rows]
+            raise _needs_data(asked, "sample_posterior_predictive")
         draw = draw_function({name: run.trace[name].value for name in (*run.guided, *names)})
         values = draw(draws, random_seed)
         group = "predictions" if predictions else "posterior_predictive"
@@ -150,5 +183,40 @@ class SVIRunResult:
                 args,
                 kwargs,
                 predictive=predictive,
-                fitted_on=self._arguments,
+                fitted_on=self._fitted_on,
             )
+
+
+def _chosen(
+    names: Sequence[str], return_sites: Sequence[str] | None, of_rows: frozenset[str]
+) -> list[str]:
+    """Return the names of the sites to draw, none of which may belong to rows."""
+    if return_sites is None:
+        chosen = [name for name in names if name not in of_rows]
+        if not chosen and names:
+            raise _needs_data(names)
+        return chosen
+    for name in return_sites:
+        if name not in names:
+            raise SiteError(
+                sentence(
+                    f"return_sites: there is no latent or deterministic site {name!r}",
+                    found=quoted(names),
+                )
+                + did_you_mean(name, names)
+            )
+    asked = [name for name in return_sites if name in of_rows]
+    if asked:
+        raise _needs_data(asked)
+    return list(return_sites)
+
+
+def _needs_data(names: Sequence[str], method: str = "sample_posterior") -> DataError:
+    return DataError(
+        sentence(
+            f"{quoted(names)} belong to rows of data, of which a result holds none after a fit "
+            "to batches",
+            fix=f"Pass the rows to draw them for, as arguments of the model: "
+            f"result.{method}(X=rows, ...)",
+        )
+    )

@@ -73,10 +73,13 @@ def as_tree(groups: Mapping[str, xr.Dataset]) -> xr.DataTree:
     )
 
 
-def given_data(traced: Trace) -> dict[str, xr.Dataset]:
+def given_data(traced: Trace, leave_out: frozenset[str] = frozenset()) -> dict[str, xr.Dataset]:
     """Return the groups ``observed_data`` and ``constant_data`` of a trace."""
-    observed = {name: _numbers(site.value) for name, site in traced.observed.items()}
-    constant = {site.name: _numbers(site.value) for site in traced.sites("data")}
+    sites = [site for site in traced.values() if site.name not in leave_out]
+    observed = {
+        site.name: _numbers(site.value) for site in sites if site.type == "sample" and site.observed
+    }
+    constant = {site.name: _numbers(site.value) for site in sites if site.type == "data"}
     return {
         "observed_data": site_dataset(observed, traced),
         "constant_data": site_dataset(constant, traced),

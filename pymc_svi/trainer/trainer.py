@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pytensor.compile.mode import Mode
+import pymc as pm
 
 from pymc_svi.callbacks import Checkpoint, Moment, ProgressBar, as_callback
 from pymc_svi.checkpoint import FILE_NAME, SavedFit, check_same, load_fit
-from pymc_svi.data import DataError, DataLoader
-from pymc_svi.data.checks import check_batch
-from pymc_svi.engine import Arguments, SVIState, Training, seed_sequence, training_mode
+from pymc_svi.data import DataLoader
+from pymc_svi.engine import Arguments, SVIState, seed_sequence
 from pymc_svi.engine.loop import run_steps
 from pymc_svi.engine.seeds import generator_to_array, spawn_generators
 from pymc_svi.errors import NonFiniteError, sentence
 from pymc_svi.handlers import Trace
-from pymc_svi.handlers.core import built_model
 from pymc_svi.results import SVIRunResult
 from pymc_svi.svi import SVI
-from pymc_svi.trainer.batching import Batched, Plan, accepted_names, plan_batches, with_batches
-from pymc_svi.trainer.feeds import DataFeed, feed_of
+from pymc_svi.trainer.feeds import feed_of
 from pymc_svi.trainer.inference import Inference, SVIMethod
+from pymc_svi.trainer.session import Session, build_session
 
 __all__ = ["Trainer"]
 
@@ -109,7 +106,7 @@ class Trainer:
         self.callbacks = [as_callback(callback) for callback in callbacks]
         self.on_nonfinite = on_nonfinite
         self.progressbar = progressbar or any(isinstance(c, ProgressBar) for c in self.callbacks)
-        self._session: _Session | None = None
+        self._session: Session | None = None
 
     def fit(
         self,
@@ -199,20 +196,20 @@ class Trainer:
 
     # --- fits of SVI --------------------------------------------------------------------------
 
-    def _open(self, svi: SVI, data_seed: int) -> _Session:
+    def _open(self, svi: SVI, data_seed: int) -> Session:
         """Return model, guide and data as one compiled step, the last one if it fits."""
         known = self._session
         if known is not None and known.svi is svi and known.can_be_used_again(data_seed):
             return known
         if self.dataloader is None:
             training, _ = svi._training(Arguments((), {}))
-            session = _Session(svi, training, None, None, None, svi, Arguments((), {}))
+            session = Session(svi, training, None, None, None, svi, Arguments((), {}))
         else:
-            session = _build(svi, self.dataloader, data_seed)
+            session = build_session(svi, self.dataloader, data_seed)
         self._session = session
         return session
 
-    def _fit_svi(self, session: _Session, num_steps: int, seed, data_seed, saved) -> SVIRunResult:
+    def _fit_svi(self, session: Session, num_steps: int, seed, data_seed, saved) -> SVIRunResult:
         training, feed = session.training, session.feed
         about = {
             "seed": data_seed,
@@ -291,7 +288,7 @@ class Trainer:
         assert isinstance(method, Inference)
         feed = None if self.dataloader is None else feed_of(self.dataloader, data_seed)
         offered = {
-            "model": _model_around(),
+            "model": pm.Model.get_context(error_if_none=False),
             "batch": None if feed is None else feed.first,
             "random_seed": random_seed,
         }
@@ -356,134 +353,6 @@ class Trainer:
         return f"Trainer({self.method!r}, {self.dataloader!r})"
 
 
-@dataclass
-class _Session:
-    """Model, guide and data as one compiled step.
-
-    Attributes
-    ----------
-    svi : SVI
-        The method.
-    training : Training
-        The step.
-    feed : DataFeed or None
-        The data.
-    plan : Plan or None
-        How they enter.
-    batched : SVI or None
-        The method on the placeholders of a batch.
-    sampled : SVI
-        The method to draw from afterwards.
-    arguments : Arguments
-        The arguments to draw with.
-    """
-
-    svi: SVI
-    training: Training
-    feed: DataFeed | None
-    plan: Plan | None
-    batched: SVI | None
-    sampled: SVI
-    arguments: Arguments
-
-    def can_be_used_again(self, data_seed: int) -> bool:
-        """Whether the compiled step gives the numbers of a new one."""
-        if self.feed is None or self.feed.loader.source is not None:
-            return False
-        seed = self.feed.loader.seed
-        self.feed.seed = data_seed if seed is None else seed
-        self.feed.loaded = (0, 0)  # type: ignore[attr-defined]
-        return built_model(self.svi.model) is None
-
-    def evaluate(self, state: SVIState, batch: Mapping[str, Any]) -> float:
-        """Return the loss on a batch that is not of the data."""
-        if self.batched is None or self.plan is None:
-            raise DataError(
-                sentence("There is no data loader, so that no other data can take its place")
-            )
-        like = {name: v.get_value(borrow=True) for name, v in self.plan.variables.items()}
-        checked = check_batch(batch, like, "The batch")
-        if not hasattr(self, "_held"):
-            plan = replace(self.plan, rows=None)
-            self._held = _held_out(self.svi, plan, self.training.mode, checked)
-        held, variables = self._held
-        for name, variable in variables.items():
-            variable.set_value(checked[name])
-        held.load(state)
-        return float(held.evaluate())
-
-    def result(self, state: SVIState, losses: np.ndarray) -> SVIRunResult:
-        """Return the result of a fit."""
-        params = self.training.params
-        return SVIRunResult(
-            params.constrained(state.params),
-            state,
-            losses,
-            svi=self.sampled,
-            arguments=self.arguments,
-            param_sites=params.as_trace(),
-        )
-
-
-def _build(svi: SVI, loader: DataLoader, data_seed: int) -> _Session:
-    feed = feed_of(loader, data_seed)
-    with svi.context():
-        plan = plan_batches(svi.model, svi.guide, feed)
-    batched, loss, store = _batched_loss(svi, plan)
-    loss = with_batches(loss, plan, feed)
-    training = Training(loss, store, svi.optim, training_mode(svi._mode), feed)
-    first = {name: variable.get_value() for name, variable in plan.variables.items()}
-    kwargs = {name: first[name] for name in accepted_names(svi.model, plan.variables)}
-    sampled = copy.copy(svi)
-    sampled._trainings = {}
-    sampled.guide = _narrowed(svi, plan)
-    return _Session(svi, training, feed, plan, batched, sampled, Arguments((), kwargs))
-
-
-def _batched_loss(svi: SVI, plan: Plan):
-    batched = copy.copy(svi)
-    batched._trainings = {}
-    batched.model, batched.guide = Batched(svi.model, plan), Batched(svi.guide, plan)
-    loss, store = batched.build_loss()
-    return batched, loss, store
-
-
-def _held_out(svi: SVI, plan: Plan, mode: Mode, batch: Mapping[str, np.ndarray]):
-    """Build the loss on a batch of any number of rows, without steps."""
-    from pymc_svi.trainer.feeds import placeholder
-
-    variables = {name: placeholder(name, value, None) for name, value in batch.items()}
-    _, loss, store = _batched_loss(svi, replace(plan, variables=variables))
-    by_data = {variable: variables[name] for variable, name in plan.data.items()}
-    if by_data:
-        from pytensor.graph.replace import graph_replace
-
-        outputs = [loss.value, loss.surrogate, *loss.terms.values()]
-        value, surrogate, *rest = graph_replace(outputs, by_data, strict=False)
-        loss = replace(
-            loss, value=value, surrogate=surrogate, terms=dict(zip(loss.terms, rest, strict=True))
-        )
-    return Training(loss, store, svi.optim, mode), variables
-
-
-def _narrowed(svi: SVI, plan: Plan):
-    """Return the guide as a program that can be called as the model is, to draw from it."""
-    guide = svi.guide
-    names = accepted_names(svi.model, plan.variables)
-    taken = accepted_names(guide, plan.variables)
-    if built_model(guide) is not None or taken == names:
-        return guide
-    model = built_model(svi.model)
-
-    def narrowed(*args, **kwargs):
-        given = {**dict(zip(names, args, strict=False)), **kwargs}
-        if model is not None:
-            given |= {name: model[name] for name in taken}
-        return guide(**{name: given[name] for name in taken})
-
-    return narrowed
-
-
 def _with_other_numbers(state: SVIState, attempt: int) -> SVIState:
     """Return a state with random generators that follow from its own and the attempt."""
     words = [int(word) for word in np.ravel(state.rng_state)]
@@ -502,9 +371,3 @@ def _describe(loader: DataLoader | None) -> dict[str, Any] | None:
         "shuffle": loader.shuffle,
         "drop_last": loader.drop_last,
     }
-
-
-def _model_around() -> Any:
-    import pymc as pm
-
-    return pm.Model.get_context(error_if_none=False)

@@ -13,7 +13,7 @@ from pymc_svi.data import DataError
 from pymc_svi.errors import PairingError
 from pymc_svi.evaluation import evaluation_mode
 from pymc_svi.guides import AutoNormal
-from pymc_svi.trainer.trainer import _build
+from pymc_svi.trainer.session import build_session
 
 N = 10
 RNG = np.random.default_rng(3)
@@ -76,7 +76,7 @@ CASES = {
 def losses_and_gradients(model, guide, loader):
     """Return loss and gradients of each batch of an epoch, at fixed noise."""
     svi = SVI(model, guide)
-    session = _build(svi, loader, 0)
+    session = build_session(svi, loader, 0)
     training = session.training
     state = training.start(np.random.SeedSequence(1))
     function = pytensor.function([], [training.value, *training.gradients], mode=evaluation_mode())
@@ -121,7 +121,8 @@ def test_terms_of_local_latents_average_to_their_full_sum(batch_size):
 
 def test_local_latents_are_weighted_in_model_and_guide_and_global_ones_are_not():
     from pymc_svi.handlers import trace
-    from pymc_svi.trainer.batching import Batched, plan_batches
+    from pymc_svi.trainer.batching import Batched
+    from pymc_svi.trainer.planning import plan_batches
     from pymc_svi.trainer.feeds import feed_of
 
     feed = feed_of(DataLoader({"X": X, "y": Y}, batch_size=5), 0)

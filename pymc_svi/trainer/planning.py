@@ -1,0 +1,108 @@
+"""Which arrays feed what, and which sites belong to the rows of a batch."""
+
+from __future__ import annotations
+
+import inspect
+
+from pytensor.graph.basic import Variable
+
+from pymc_svi.data import DataError
+from pymc_svi.engine.arguments import DataVariable
+from pymc_svi.errors import did_you_mean, quoted, sentence
+from pymc_svi.handlers.core import Program, built_model
+from pymc_svi.trainer.batching import Plan, accepted_names
+from pymc_svi.trainer.feeds import DataFeed
+from pymc_svi.trainer.local import check_amortised, local_sites
+
+__all__ = ["plan_batches"]
+
+
+def name_of_bare_array(model: Program) -> str:
+    """Return what a bare array feeds: the only ``pm.Data``, or the first argument."""
+    built = built_model(model)
+    if built is None:
+        names = [
+            p.name
+            for p in inspect.signature(model).parameters.values()
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+        if names:
+            return names[0]
+        what, known = "arguments", names
+    else:
+        known = [str(variable.name) for variable in built.data_vars]
+        if len(known) == 1:
+            return known[0]
+        what = "pm.Data"
+    raise DataError(
+        sentence(
+            "It is not clear what a bare array feeds",
+            found=f"{what}: {quoted(known)}",
+            fix='Give it a name: DataLoader({"X": X}, ...)',
+        )
+    )
+
+
+def plan_batches(model: Program, guide: Program, feed: DataFeed) -> Plan:
+    """Find what the arrays of the batches feed, and which sites belong to their rows."""
+    variables = dict(feed.placeholders)
+    if set(variables) == {""}:
+        variables = {name_of_bare_array(model): variables[""]}
+    data: dict[Variable, str] = {}
+    dims: set[str] = set()
+    known: set[str] = set()
+    for program in (model, guide):
+        built = built_model(program)
+        if built is None:
+            continue
+        for variable in built.data_vars:
+            known.add(str(variable.name))
+            if variable.name in variables:
+                name = str(variable.name)
+                _check_placeholder(variable, variables[name])
+                data[variable] = name
+                dims.update((built.named_vars_to_dims.get(name) or ())[:1])
+    fed = {name for program in (model, guide) for name in accepted_names(program, variables)}
+    for name in variables:
+        if name not in fed and name not in data.values():
+            arguments = set() if built_model(model) is not None else _arguments(model)
+            raise DataError(
+                sentence(
+                    f"The data have a column {name!r} that neither model nor guide takes",
+                    found=f"pm.Data {quoted(sorted(known))}, arguments {quoted(sorted(arguments))}",
+                    fix="Rename the column, or leave it out",
+                )
+                + did_you_mean(name, known | arguments)
+            )
+    plan = Plan(variables, feed.loader.total_size, feed.rows, frozenset(dims), data)
+    local = local_sites(model, plan)
+    if local:
+        check_amortised(guide, plan, local)
+    return Plan(plan.variables, plan.total_size, plan.rows, plan.dims, data, frozenset(local))
+
+
+def _arguments(program: Program) -> set[str]:
+    return set(inspect.signature(program).parameters)
+
+
+def _check_placeholder(variable: Variable, array: DataVariable) -> None:
+    """Check that an array can stand in the place of a ``pm.Data``, but for its rows."""
+    value = variable.get_value(borrow=True)
+    name = variable.name
+    theirs, mine = array.type.shape[1:], value.shape[1:]
+    if theirs != mine or value.ndim != array.type.ndim:
+        raise DataError(
+            sentence(
+                f"The rows of {name!r} have another shape than those of the model's pm.Data",
+                found=f"{theirs} in the DataLoader",
+                expected=f"{mine}",
+            )
+        )
+    if array.type.dtype.startswith("float") and not str(value.dtype).startswith("float"):
+        raise DataError(
+            sentence(
+                f"{name!r} has another dtype than the model's pm.Data",
+                found=f"{array.type.dtype} in the DataLoader",
+                expected=str(value.dtype),
+            )
+        )
