@@ -122,8 +122,8 @@ def test_terms_of_local_latents_average_to_their_full_sum(batch_size):
 def test_local_latents_are_weighted_in_model_and_guide_and_global_ones_are_not():
     from pymc_svi.handlers import trace
     from pymc_svi.trainer.batching import Batched
-    from pymc_svi.trainer.planning import plan_batches
     from pymc_svi.trainer.feeds import feed_of
+    from pymc_svi.trainer.planning import plan_batches
 
     feed = feed_of(DataLoader({"X": X, "y": Y}, batch_size=5), 0)
     plan = plan_batches(local, amortised, feed)
