@@ -24,6 +24,7 @@ from pytensor.graph.traversal import ancestors
 
 from pymc_svi.engine.compiling import compiled_at_first_call, uncollected
 from pymc_svi.engine.graph import own_generators, share_large_constants
+from pymc_svi.engine.inplace import with_large_arrays_in_place
 from pymc_svi.engine.params import ParamStore
 from pymc_svi.engine.seeds import (
     generator_from_array,
@@ -73,7 +74,8 @@ def training_mode(mode: Any = None) -> Mode:
     optimizer = mode.provided_optimizer.including(
         "random_make_inplace", "local_check_parameter_to_ninf_switch"
     )
-    return with_vector_math(Mode(linker=mode.linker, optimizer=optimizer))
+    mode = Mode(linker=mode.linker, optimizer=optimizer)
+    return with_vector_math(with_large_arrays_in_place(mode))
 
 
 class Feed(Protocol):
