@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytensor
+from pytensor.graph.basic import Variable
 
 from pymc_svi.checkpoint import FILE_NAME, SavedFit, save_fit
 from pymc_svi.engine import SVIState
 from pymc_svi.errors import sentence
+from pymc_svi.evaluation import evaluate
 
 __all__ = [
     "Callback",
@@ -47,6 +50,10 @@ class Moment:
         What the fit is, for a checkpoint.
     params : dict of str to numpy.ndarray
         The constrained params.
+    evaluate : callable or None
+        ``evaluate(batch)`` is the loss on other data; None if the method has none.
+    optim : rule or None
+        The optimizer.
     final : bool
         Whether the fit ends here.
     """
@@ -56,7 +63,7 @@ class Moment:
     about: dict[str, Any] = field(default_factory=dict)
     constrain: Callable[[], dict[str, np.ndarray]] = dict
     evaluate: Callable[..., float] | None = None
-    variables: list[Any] = field(default_factory=list)
+    optim: Any = None
     final: bool = False
 
     @property
@@ -115,7 +122,7 @@ class _Approximation:
     """What callbacks of ``pm.fit`` see: ``params``, a list of shared variables."""
 
     def __init__(self, moment: Moment):
-        self.params = moment.variables
+        self.params = [pytensor.shared(v, name=name) for name, v in moment.state.params.items()]
         self.moment = moment
 
 
@@ -271,17 +278,30 @@ class Tracker(Callback):
 
 
 class LearningRateMonitor(Callback):
-    """Record the learning rate that a schedule gives.
+    """Record the learning rate.
 
     Parameters
     ----------
-    schedule : float or callable
-        The schedule that the optimizer was given: a function of the step.
+    schedule : float or callable, optional
+        The step size, or the schedule of it, a function of the step; that of the optimizer if
+        not given.
     every : int, default 100
         Steps between recordings.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pymc_svi import callbacks, optim
+    >>> from pymc_svi.engine import SVIState
+    >>> monitor = callbacks.LearningRateMonitor(every=50)
+    >>> state = SVIState({}, {}, np.zeros((0, 6)), 50)
+    >>> rule = optim.Adam(optim.linear_decay(0.1, 100))
+    >>> monitor(callbacks.Moment(state, np.zeros(50), optim=rule))
+    >>> monitor.steps, monitor.rates
+    ([50], [0.05])
     """
 
-    def __init__(self, schedule: Any, every: int = 100):
+    def __init__(self, schedule: Any = None, every: int = 100):
         super().__init__(every)
         self.schedule = schedule
         self.steps: list[int] = []
@@ -289,15 +309,28 @@ class LearningRateMonitor(Callback):
 
     def __call__(self, moment: Moment) -> None:
         """Record the rate of the next step."""
-        rate = self.schedule(moment.step) if callable(self.schedule) else self.schedule
-        if hasattr(rate, "eval"):
-            rate = rate.eval()
+        rate = getattr(moment.optim, "step_size", None) if self.schedule is None else self.schedule
+        if rate is None or isinstance(rate, Mapping):
+            raise ValueError(
+                sentence(
+                    "LearningRateMonitor: the optimizer does not say its one step size",
+                    found=f"{moment.optim!r}",
+                    fix="Pass it, LearningRateMonitor(schedule)",
+                )
+            )
+        rate = rate(moment.step) if callable(rate) else rate
+        if isinstance(rate, Variable):
+            rate = evaluate(rate)
         self.steps.append(moment.step)
         self.rates.append(float(rate))
 
 
 class HeldOutELBO(Callback):
-    """Record the loss on data that are not trained on, weighted as the training data are.
+    """Record the ELBO of data that are not trained on, weighted as the training data are.
+
+    Their terms are weighted by rows of the training data / rows of these, so that the figure can
+    be compared with the losses. It is the negative loss of one step, with the next step's random
+    numbers, of which no use is made up.
 
     Parameters
     ----------
@@ -315,7 +348,13 @@ class HeldOutELBO(Callback):
 
     def __call__(self, moment: Moment) -> None:
         """Evaluate the ELBO on the batch."""
-        assert moment.evaluate is not None
+        if moment.evaluate is None:
+            raise TypeError(
+                sentence(
+                    "HeldOutELBO: the method has no loss on other data",
+                    expected="SVI, or a method made of it such as ADVI()",
+                )
+            )
         self.steps.append(moment.step)
         self.elbos.append(-moment.evaluate(self.batch))
 

@@ -171,8 +171,8 @@ def load_fit(path: Path) -> SavedFit:
 def check_same(about: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Check that a checkpoint belongs to the fit that wants to go on from it."""
     for key, what in (("constraints", "constraints of params"), ("data", "data")):
-        before, present = about.get(key), json.loads(json.dumps(now.get(key)))
-        if before != present:
+        before, present = (json.loads(json.dumps(each.get(key))) for each in (about, now))
+        if key in about and before != present:
             raise StateError(
                 sentence(
                     f"The checkpoint belongs to another fit: it has other {what}",

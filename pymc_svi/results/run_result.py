@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +31,8 @@ class SVIRunResult:
         The state at the end, to resume from.
     losses : numpy.ndarray
         The loss of each step, shape (num_steps,).
+    about : dict
+        What the fit was of: the seed of the data's order, and their sizes.
     """
 
     def __init__(
@@ -39,11 +41,12 @@ class SVIRunResult:
         state: SVIState,
         losses: np.ndarray,
         *,
-        svi: SVI,
+        svi: SVI | None,
         arguments: Arguments,
         param_sites: Trace,
         fitted_on: Arguments | None = None,
         of_rows: Callable[[], frozenset[str]] = frozenset,
+        about: Mapping[str, Any] | None = None,
     ):
         self.params = params
         self.state = state
@@ -54,6 +57,8 @@ class SVIRunResult:
         self._fitted_on = arguments if fitted_on is None else fitted_on
         # Finds the sites whose values belong to rows that come in batches.
         self._find_of_rows = of_rows
+        # What a fit has to know to go on from here beside the state: the order of its data.
+        self.about = dict(about or {})
 
     def __iter__(self):
         """Unpack as ``params, state, losses``, as NumPyro's result does."""
@@ -175,6 +180,14 @@ class SVIRunResult:
     def _guided_run(self, arguments: Arguments, predictive: bool = False) -> GuidedRun:
         args, kwargs = arguments.split(arguments.variables())
         svi = self._svi
+        if svi is None:
+            raise TypeError(
+                sentence(
+                    "The method of this fit has no guide to draw from",
+                    found=f"the params {quoted(self.params)}",
+                    fix="Use result.params",
+                )
+            )
         with svi.context():
             return guided_run(
                 svi.model,

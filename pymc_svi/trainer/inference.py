@@ -33,8 +33,9 @@ class Inference:
 
     A subclass has ``step(batch) -> loss`` and, if it needs one, ``init``, which may take any of
     ``model`` (that of the context), ``batch`` (the first one) and ``random_seed``. A batch is a dict of
-    arrays, None without a data loader. Attributes that are numbers, arrays or shared variables
-    are its state: they are what a result reports and a checkpoint saves.
+    arrays, None without a data loader. Attributes that are numbers, arrays or shared variables,
+    and dicts of them, are its state: they are what a checkpoint saves. ``params``, if it is set,
+    is what a result reports; otherwise the whole state is.
 
     Examples
     --------
@@ -65,31 +66,55 @@ class Inference:
 
     @property
     def state(self) -> dict[str, np.ndarray]:
-        """The attributes that are numbers, arrays or shared variables."""
-        found = {}
-        for name, value in vars(self).items():
-            if isinstance(value, SharedVariable):
-                value = value.get_value()
-            array = isinstance(value, int | float | np.ndarray | np.number)
-            if array and np.asarray(value).dtype.kind in "biuf":
-                found[name] = np.array(value)
+        """The attributes that are numbers, arrays or shared variables, and dicts of them."""
+        found: dict[str, np.ndarray] = {}
+        for attribute, value in vars(self).items():
+            if isinstance(value, dict):
+                parts = {f"{attribute}/{key}": part for key, part in value.items()}
+            else:
+                parts = {attribute: value}
+            numbers = {name: _as_array(part) for name, part in parts.items()}
+            found |= {name: array for name, array in numbers.items() if array is not None}
         return found
 
     @state.setter
     def state(self, values: Mapping[str, np.ndarray]) -> None:
         for name, value in values.items():
-            present = getattr(self, name, None)
+            attribute, _, key = name.partition("/")
+            parts = getattr(self, attribute) if key else vars(self)
+            present = parts.get(key or attribute)
             if isinstance(present, SharedVariable):
                 present.set_value(np.array(value))
             elif isinstance(present, int | float):
-                setattr(self, name, type(present)(value))
+                parts[key or attribute] = type(present)(value)
             else:
-                setattr(self, name, np.array(value))
+                parts[key or attribute] = np.array(value)
 
     @property
-    def params(self) -> dict[str, np.ndarray]:
-        """What is learned; the whole state unless a subclass says otherwise."""
+    def params(self) -> Any:
+        """What is learned: what it was set to, or the whole state."""
+        params = vars(self).get("_params")
+        if params is None:
+            return self._learned()
+        return {name: _as_array(value) for name, value in params.items()}
+
+    @params.setter
+    def params(self, values: Mapping[str, Any]) -> None:
+        self._params = dict(values)
+
+    def _learned(self) -> dict[str, np.ndarray]:
+        """Return what is reported where ``params`` is not set."""
         return self.state
+
+
+def _as_array(value: Any) -> np.ndarray | None:
+    """Return a number, an array or the value of a shared variable; None for anything else."""
+    if isinstance(value, SharedVariable):
+        value = value.get_value()
+    if not isinstance(value, int | float | np.ndarray | np.number):
+        return None
+    array = np.array(value)
+    return array if array.dtype.kind in "biuf" else None
 
 
 class SVIMethod(Inference):
@@ -134,9 +159,8 @@ class SVIMethod(Inference):
         self._svi_state, loss = svi.update(self._svi_state, **(batch or {}))
         return loss
 
-    @property
-    def params(self) -> dict[str, np.ndarray]:
-        """The constrained params."""
+    def _learned(self) -> dict[str, np.ndarray]:
+        """Return the constrained params."""
         return self.as_svi().get_params(self._svi_state)
 
 

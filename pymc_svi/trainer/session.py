@@ -87,7 +87,7 @@ class Session:
         held.load(state)
         return float(held.evaluate())
 
-    def result(self, state: SVIState, losses: np.ndarray) -> SVIRunResult:
+    def result(self, state: SVIState, losses: np.ndarray, about: Mapping[str, Any]) -> SVIRunResult:
         """Return the result of a fit."""
         params = self.training.params
         return SVIRunResult(
@@ -99,6 +99,7 @@ class Session:
             param_sites=params.as_trace(),
             fitted_on=self.fitted_on,
             of_rows=lambda: self.of_rows,
+            about=about,
         )
 
     @cached_property

@@ -17,6 +17,7 @@ from pymc_svi.checkpoint import FILE_NAME, SavedFit, check_same, load_fit
 from pymc_svi.data import DataLoader
 from pymc_svi.engine import Arguments, SVIState, seed_sequence
 from pymc_svi.engine.loop import run_steps
+from pymc_svi.engine.progress import Progress
 from pymc_svi.engine.seeds import generator_to_array, spawn_generators
 from pymc_svi.errors import NonFiniteError, sentence
 from pymc_svi.handlers import Trace
@@ -30,6 +31,8 @@ __all__ = ["Trainer"]
 
 # How often in a row a fit goes back before it gives up.
 _ROLLBACKS = 20
+# After how many steps of a method of one's own the progress is shown.
+_STEPS_A_LOOK = 50
 
 
 class Trainer:
@@ -127,9 +130,11 @@ class Trainer:
             Instead of ``n``: how often to go through the data.
         random_seed : int, optional
             Seed of starting values, draws and the order of the data.
-        resume : bool or path, default False
+        resume : bool, path, SVIRunResult or SVIState, default False
             Go on from the checkpoint of the ``Checkpoint`` callback, or of a folder, if there is
-            one. The numbers are those of a fit that was never interrupted, bit for bit.
+            one, or from a result. The numbers are those of a fit that was never interrupted, bit
+            for bit. A state alone does not know the order of the data, which is then that of
+            ``random_seed``.
 
         Returns
         -------
@@ -144,7 +149,7 @@ class Trainer:
             .item()
         )
         if saved is not None:
-            data_seed = saved.about["seed"]
+            data_seed = saved.about.get("seed", data_seed)
         for callback in self.callbacks:
             callback.start()
         svi = self._svi()
@@ -172,6 +177,10 @@ class Trainer:
     def _saved(self, resume: Any) -> SavedFit | None:
         if resume is False or resume is None:
             return None
+        if isinstance(resume, SVIRunResult):
+            return SavedFit(resume.state, resume.losses, resume.about)
+        if isinstance(resume, SVIState):
+            return SavedFit(resume, np.empty(0), {})
         if resume is True:
             folders = [c.folder for c in self.callbacks if isinstance(c, Checkpoint)]
             if not folders:
@@ -232,7 +241,7 @@ class Trainer:
             finally:
                 if feed is not None:
                     feed.close()
-        return session.result(state, losses)
+        return session.result(state, losses, about)
 
     def _run(self, session, state: SVIState, losses, num_steps: int, about):
         training = session.training
@@ -247,7 +256,7 @@ class Trainer:
                 about,
                 lambda: training.params.constrained(reached.params),
                 lambda batch: session.evaluate(reached, batch),
-                list(training.variables.values()),
+                training.rule,
                 final,
             )
             stop: StopIteration | None = None
@@ -310,31 +319,23 @@ class Trainer:
             return SVIState(dict(method.state), {}, np.zeros((0, 6), np.uint64), step)
 
         try:
-            for step in range(first + 1, num_steps + 1):
-                before = method.state
-                loss = float(method.step(None if feed is None else feed.batch_at(step - 1)))
-                if not np.isfinite(loss):
-                    method.state = before
-                    if self.on_nonfinite == "raise":
-                        raise NonFiniteError(
-                            sentence(f"The fit broke at step {step - 1}: the loss is {loss}"),
-                            step=step - 1,
-                            state=before,
-                            losses=np.array(losses),
+            with Progress(num_steps, self.progressbar) as progress:
+                for step in range(first + 1, num_steps + 1):
+                    batch = None if feed is None else feed.batch_at(step - 1)
+                    losses.append(self._one_step(method, batch, step - 1, losses))
+                    due = [c for c in self.callbacks if step % c.every == 0 or step == num_steps]
+                    if step % _STEPS_A_LOOK == 0:
+                        progress.update(np.array(losses))
+                    if due:
+                        moment = Moment(
+                            reached(),
+                            np.array(losses),
+                            about,
+                            lambda: dict(method.params),
+                            final=step == num_steps,
                         )
-                    loss = np.nan
-                losses.append(loss)
-                due = [c for c in self.callbacks if step % c.every == 0 or step == num_steps]
-                if due:
-                    moment = Moment(
-                        reached(),
-                        np.array(losses),
-                        about,
-                        lambda: dict(method.params),
-                        final=step == num_steps,
-                    )
-                    for callback in due:
-                        callback(moment)
+                        for callback in due:
+                            callback(moment)
         except StopIteration:
             pass
         finally:
@@ -344,10 +345,31 @@ class Trainer:
             dict(method.params),
             reached(),
             np.array(losses),
-            svi=None,  # type: ignore[arg-type]  # there is no guide to draw from
+            svi=None,
             arguments=Arguments((), {}),
             param_sites=Trace(),
+            about=about,
         )
+
+    def _one_step(self, method: Inference, batch: Any, step: int, losses: list[float]) -> float:
+        """Take a step; one whose loss is not finite is taken back."""
+        before = method.state
+        loss = float(method.step(batch))
+        if np.isfinite(loss):
+            return loss
+        method.state = before
+        if self.on_nonfinite == "raise":
+            raise NonFiniteError(
+                sentence(
+                    f"The fit broke at step {step}: the loss is {loss}",
+                    fix="The state before it is in the error's `state`. Trainer(..., "
+                    'on_nonfinite="skip") leaves such steps out',
+                ),
+                step=step,
+                state=before,
+                losses=np.array(losses),
+            )
+        return np.nan
 
     def __repr__(self) -> str:
         return f"Trainer({self.method!r}, {self.dataloader!r})"

@@ -7,7 +7,7 @@ import pymc as pm
 import pytest
 import xarray as xr
 
-from pymc_svi import SVI, DataLoader, Trainer
+from pymc_svi import SVI, DataLoader, Trainer, callbacks
 from pymc_svi.data import DataError
 from pymc_svi.guides import AutoNormal
 
@@ -155,3 +155,76 @@ def test_a_list_of_batches_has_many_epochs_and_a_generator_one():
     many = fit(DataLoader(batches, total_size=24), 9)
     np.testing.assert_array_equal(again.losses, once.losses)
     np.testing.assert_array_equal(again.losses, many.losses)
+
+
+def parquet_of(folder, **columns):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    number = len(list(folder.iterdir()))
+    parquet.write_table(pyarrow.table(columns), folder / f"{number}.parquet")
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ([1.0, None, 3.0], "Column 'y' has missing values.*1 of 3"),
+        ([1.0, np.nan, 3.0], "'y' has values that are NaN.*the first is row 1"),
+        (["a", "b", "c"], "'y' is not numeric"),
+    ],
+)
+def test_bad_rows_of_a_parquet_file_are_an_error_at_the_step(tmp_path, column, message):
+    parquet_of(tmp_path, y=column)
+    with pytest.raises(DataError, match=message):
+        fit(DataLoader.from_parquet(tmp_path, batch_size=3, shuffle=False))
+
+
+def test_parquet_files_that_do_not_belong_together_are_refused(tmp_path):
+    parquet_of(tmp_path, y=[1.0, 2.0])
+    with pytest.raises(DataError, match="larger than the data.*batch_size=5 of 2 rows"):
+        DataLoader.from_parquet(tmp_path, batch_size=5)
+    parquet_of(tmp_path, z=[1.0, 2.0])
+    with pytest.raises(DataError, match="1.parquet has other columns than 0.parquet"):
+        DataLoader.from_parquet(tmp_path, batch_size=2)
+
+
+def test_masked_data_are_refused():
+    masked = np.ma.masked_greater(Y, 7.5)
+    with pytest.raises(DataError, match="'y' has missing values.*2 masked entries"):
+        DataLoader({"y": masked})
+
+
+def test_a_stream_without_batches_is_an_error():
+    with pytest.raises(DataError, match="The stream has no batches"):
+        fit(DataLoader([], total_size=3))
+
+
+def test_rows_of_another_kind_than_those_of_the_model_are_refused():
+    with pm.Model() as built:
+        X_ = pm.Data("X", np.zeros((4, 3)))
+        group = pm.Data("group", np.zeros(4, dtype=int))
+        w = pm.Normal("w", shape=2)
+        pm.Normal("y", w[group] + X_.sum(-1), 1.0, observed=np.zeros(4))
+    svi = SVI(built, AutoNormal(built), **FAST)
+    with pytest.raises(DataError, match=r"'X' have another shape.*\(2,\).*Expected: \(3,\)"):
+        Trainer(svi, DataLoader({"X": X})).fit(n=1)
+    with pytest.raises(DataError, match="'group' has another dtype.*float64.*Expected: int"):
+        Trainer(svi, DataLoader({"group": Y})).fit(n=1)
+
+
+def test_a_bad_batch_leaves_nothing_half_updated(tmp_path):
+    good = [{"y": Y + i} for i in range(8)]
+    bad = [*good[:5], {"y": Y * np.nan}, *good[6:]]
+
+    def run(batches, resume=False):
+        svi = SVI(model, AutoNormal(model), **FAST)
+        saved = callbacks.Checkpoint(tmp_path, every=2) if resume is not None else None
+        trainer = Trainer(svi, DataLoader(batches, total_size=80), [saved] if saved else [])
+        return trainer.fit(n=8, random_seed=0, resume=bool(resume))
+
+    whole = run(good, resume=None)
+    with pytest.raises(DataError, match="Batch 5"):
+        run(bad)
+    resumed = run(good, resume=True)
+    assert resumed.state == whole.state
+    np.testing.assert_array_equal(resumed.losses, whole.losses)

@@ -160,7 +160,7 @@ def _killed(folder: Path, kills: int, seed: int) -> int:
         done += 1
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.slow)])
 def test_a_fit_that_is_killed_at_random_moments_ends_as_an_unbroken_one(tmp_path, kills):
     if kills > 3 and not os.environ.get("PYMC_SVI_MANY_KILLS"):
         pytest.skip("each process takes seconds to start: set PYMC_SVI_MANY_KILLS=1")

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+
 import numpy as np
 import pymc as pm
+import pytensor
 import pytest
+from pymc.pytensorf import rewrite_pregrad
+from scipy.stats import norm
 
-from pymc_svi import ADVI, SVI, DataLoader, FullRankADVI, Inference, Trainer, callbacks, fit, optim
-from pymc_svi.errors import NonFiniteError
-from pymc_svi.guides import AutoNormal
+from pymc_svi import (
+    ADVI,
+    SVI,
+    DataLoader,
+    FullRankADVI,
+    Inference,
+    Trace_ELBO,
+    Trainer,
+    callbacks,
+    fit,
+    optim,
+)
+from pymc_svi.engine import ParamStore
+from pymc_svi.engine.progress import describe
+from pymc_svi.errors import DataError, NonFiniteError
+from pymc_svi.guides import AutoDelta, AutoNormal
 
 FAST = {"compile_kwargs": {"mode": "FAST_COMPILE"}}
 Y = np.random.default_rng(0).normal(2.0, 1.0, size=60)
@@ -147,3 +166,199 @@ def test_wrong_arguments_are_refused():
         trainer().fit(n=0)
     with pytest.raises(ValueError, match="there is none"):
         trainer().fit(n=1, resume=True)
+
+
+# --- methods of one's own ---------------------------------------------------------------------
+
+
+def test_advi_is_written_in_a_dozen_lines():
+    class Sketch(Inference):
+        def __init__(self, optimizer):
+            self.optimizer = optimizer
+
+        def init(self, model):
+            elbo = Trace_ELBO(num_particles=10)
+            with pm.Model(coords=model.coords), ParamStore() as params:
+                loss = elbo.loss(model, AutoNormal(model)).value
+            self.params = params.variables
+            grads = pytensor.grad(rewrite_pregrad(loss), list(params.variables.values()))
+            updates = self.optimizer(grads, list(params.variables.values()))
+            self.update = pytensor.function([], loss, updates=updates, mode="FAST_COMPILE")
+
+        def step(self, batch):
+            return self.update()
+
+    with pm.Model():
+        mu = pm.Normal("mu", 0, 10)
+        pm.Normal("y", mu, 1.0, observed=Y)
+        result = Trainer(Sketch(optim.Adam(0.1))).fit(n=100)
+    assert abs(result.params["mu_auto_loc"] - Y.mean()) < 0.2
+    assert result.losses[-20:].mean() < result.losses[:20].mean()
+    with pytest.raises(TypeError, match="no guide to draw from.*'mu_auto_loc'.*result.params"):
+        result.sample_posterior()
+
+
+def test_params_of_a_method_may_be_set_and_are_restored(tmp_path):
+    class Mine(Inference):
+        def init(self):
+            self.params = {"mean": np.zeros(2)}
+            self.moment = {"first": pytensor.shared(np.zeros(2))}
+
+        def step(self, batch):
+            gradient = self.params["mean"] - batch["y"][:2]
+            self.moment["first"].set_value(0.5 * self.moment["first"].get_value() + gradient)
+            self.params = {"mean": self.params["mean"] - 0.1 * self.moment["first"].get_value()}
+            return (gradient**2).sum()
+
+    def run(n, resume=False):
+        called = [callbacks.Checkpoint(tmp_path, every=4)] if resume is not None else []
+        return Trainer(Mine(), DataLoader({"y": Y}, batch_size=7), called).fit(
+            n=n, random_seed=4, resume=bool(resume)
+        )
+
+    whole = run(20, resume=None)
+    run(8)
+    resumed = run(20, resume=True)
+    assert list(whole.params) == ["mean"]
+    np.testing.assert_array_equal(resumed.params["mean"], whole.params["mean"])
+    np.testing.assert_array_equal(resumed.losses, whole.losses)
+
+
+def test_a_method_without_step_says_so():
+    with pytest.raises(NotImplementedError, match=r"Define step\(self, batch\) -> loss"):
+        Trainer(Inference()).fit(n=1)
+
+
+def test_steps_of_ones_own_that_are_not_finite_are_taken_back():
+    class Mine(Inference):
+        def init(self):
+            self.count = 0
+
+        def step(self, batch):
+            self.count += 1
+            return np.nan if self.count == 3 else float(self.count)
+
+    with pytest.raises(NonFiniteError, match="broke at step 2: the loss is nan.*skip") as raised:
+        Trainer(Mine()).fit(n=5)
+    assert raised.value.state["count"] == 2
+    result = Trainer(Mine(), on_nonfinite="skip").fit(n=5)
+    np.testing.assert_array_equal(result.losses, [1.0, 2.0, np.nan, np.nan, np.nan])
+
+
+# --- what callbacks see -----------------------------------------------------------------------
+
+
+def point_elbo(y, mu, n_rows):
+    """The ELBO of ``model`` under a guide that is a point, for rows that stand for ``n_rows``."""
+    log_likelihood = norm.logpdf(y, mu, 1.0).sum() * n_rows / len(y)
+    return log_likelihood + norm.logpdf(mu, 0.0, 10.0)
+
+
+def test_the_held_out_elbo_is_that_of_the_held_out_rows():
+    svi = SVI(model, AutoDelta(model), optim.SGD(0.001), **FAST)
+    held = callbacks.HeldOutELBO({"y": Y[:7]}, every=5)
+    points = callbacks.Tracker(every=5, mu=lambda moment: moment.params["mu_auto_loc"])
+    Trainer(svi, DataLoader({"y": Y}, batch_size=20), [held, points]).fit(n=10, random_seed=0)
+    expected = [point_elbo(Y[:7], mu, len(Y)) for mu in points["mu"]]
+    np.testing.assert_allclose(held.elbos, expected)
+
+
+def test_held_out_data_need_a_method_that_has_a_loss_on_them():
+    class Mine(Inference):
+        def step(self, batch):
+            return 1.0
+
+    loader = DataLoader({"y": Y}, batch_size=20)
+    with pytest.raises(TypeError, match="no loss on other data"):
+        Trainer(Mine(), loader, [callbacks.HeldOutELBO({"y": Y})]).fit(n=1)
+    with pytest.raises(DataError, match="other columns.*'z'.*Expected: 'y'"):
+        trainer(callbacks.HeldOutELBO({"z": Y})).fit(n=1)
+
+
+def test_held_out_elbos_do_not_change_the_fit():
+    held = trainer(callbacks.HeldOutELBO({"y": Y[:30]}, every=10)).fit(n=40, random_seed=0)
+    assert held.state == trainer().fit(n=40, random_seed=0).state
+
+
+def test_the_learning_rate_is_that_of_the_optimizer():
+    svi = SVI(model, AutoNormal(model), optim.Adam(optim.linear_decay(0.1, 40)), **FAST)
+    monitor = callbacks.LearningRateMonitor(every=10)
+    Trainer(svi, DataLoader({"y": Y}, batch_size=20), [monitor]).fit(n=30, random_seed=0)
+    assert monitor.steps == [10, 20, 30]
+    np.testing.assert_allclose(monitor.rates, [0.075, 0.05, 0.025])
+    svi.optim = pm.adam(learning_rate=0.1)
+    with pytest.raises(ValueError, match=r"LearningRateMonitor\(schedule\)"):
+        Trainer(svi, DataLoader({"y": Y}), [callbacks.LearningRateMonitor()]).fit(n=1)
+
+
+def test_convergence_is_that_of_pymc():
+    from pymc.variational.callbacks import CheckParametersConvergence
+
+    def stops_at(callback):
+        return len(trainer(callback).fit(n=400, random_seed=0).losses)
+
+    for diff in ("relative", "absolute"):
+        ours = callbacks.CheckParametersConvergence(every=100, tolerance=0.3, diff=diff)
+        theirs = CheckParametersConvergence(every=1, tolerance=0.3, diff=diff)
+        assert 100 < stops_at(ours) == stops_at(theirs)
+
+
+def test_the_progress_says_loss_and_rate(monkeypatch):
+    losses = np.array([np.nan] + [4.0] * 1_000)
+    assert describe(losses, 1234.5) == "Fitting, loss 4, 1,234 steps/s"
+    assert describe(losses[:1]) == "Fitting"
+    shown = []
+
+    class Bar(contextlib.nullcontext):
+        def add_task(self, description, total):
+            shown.append(total)
+
+        def update(self, task, completed, description):
+            shown.append((completed, description))
+
+    monkeypatch.setattr("pymc_svi.engine.progress.create_simple_progress", lambda shown: Bar())
+    trainer(callbacks.ProgressBar()).fit(n=120, random_seed=0)
+    assert shown[0] == 120 and shown[-1][0] == 120
+    assert re.fullmatch(r"Fitting, loss [\d.]+, [\d,]+ steps/s", shown[-1][1])
+
+
+# --- steps that are not finite ------------------------------------------------------------------
+
+
+def test_a_rollback_goes_on_with_other_random_numbers():
+    def rare(y):
+        mu = pm.Normal("mu", 0, 10)
+        pm.Normal("y", mu, 1.0, observed=y)
+        pm.Potential("trap", pm.math.switch(mu > 2.25, np.nan, 0.0))
+
+    def run(**options):
+        made = trainer(program=rare, **options)
+        return made.fit(n=300, random_seed=0)
+
+    with pytest.raises(NonFiniteError, match="'trap'.*mu_auto_loc = ") as raised:
+        run()
+    result = run(on_nonfinite="rollback")
+    assert len(result.losses) == 300 and np.isfinite(result.losses).all()
+    n = raised.value.step
+    np.testing.assert_array_equal(result.losses[:n], raised.value.losses)
+
+
+# --- going on ---------------------------------------------------------------------------------
+
+
+def test_a_fit_goes_on_from_a_result_in_the_order_of_its_data():
+    whole = trainer().fit(n=30, random_seed=3)
+    first = trainer().fit(n=13, random_seed=3)
+    resumed = trainer().fit(n=30, random_seed=99, resume=first)
+    np.testing.assert_array_equal(resumed.losses, whole.losses)
+    assert resumed.state == whole.state
+    from_state = trainer().fit(n=30, random_seed=3, resume=first.state)
+    assert from_state.state == whole.state and len(from_state.losses) == 17
+
+
+def test_run_goes_on_from_a_result_or_its_state():
+    svi = SVI(model, AutoNormal(model), optim.Adam(0.05), **FAST)
+    whole = svi.run(20, Y, random_seed=1, progressbar=False)
+    first = svi.run(8, Y, random_seed=1, progressbar=False)
+    for start in (first, first.state):
+        assert svi.run(12, Y, init_state=start, progressbar=False).state == whole.state
