@@ -26,6 +26,7 @@ from pymc_svi.handlers.walk import constant_dim_lengths, scratch_model
 from pymc_svi.objectives import ELBO, Loss, LossFunction, Trace_ELBO
 from pymc_svi.optim import as_rule
 from pymc_svi.results import SVIRunResult
+from pymc_svi.results.sampling import draw_function
 
 __all__ = ["SVI"]
 
@@ -251,6 +252,56 @@ class SVI:
         training, _ = self._training(Arguments(args, kwargs))
         training.load(state)
         return float(training.evaluate())
+
+    def sample_gradients(
+        self,
+        num_draws: int,
+        *args,
+        params: Mapping[str, Any] | None = None,
+        random_seed: Any = None,
+        **kwargs,
+    ) -> dict[str, np.ndarray]:
+        """Draw gradients of the loss, to see how noisy they are.
+
+        The spread of these decides how large a step can be, and is what estimators, baselines,
+        particles and minibatches differ in.
+
+        Parameters
+        ----------
+        num_draws : int
+            Number of independent gradients.
+        *args, **kwargs
+            Arguments of model and guide.
+        params : dict of str to array_like, optional
+            Where, in constrained space; the others are at their starting values.
+        random_seed : int, optional
+            Seed of the draws.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            For each learned param an array of shape ``(num_draws, *shape)``: gradients for its
+            unconstrained value, which is what the optimizer moves.
+
+        Examples
+        --------
+        >>> import pymc as pm
+        >>> from pymc_svi import SVI, param
+        >>> def model():
+        ...     pm.Normal("x", 0.0, 1.0)
+        >>> def guide():
+        ...     pm.Normal("x", param("loc", 0.0), 1.0)
+        >>> svi = SVI(model, guide)
+        >>> draws = svi.sample_gradients(1_000, params={"loc": 3.0}, random_seed=0)
+        >>> bool(abs(draws["loc"].mean() - 3.0) < 0.1)
+        True
+        """
+        training, _ = self._training(Arguments(args, kwargs))
+        seed = seed_sequence(random_seed)
+        training.load(self._start(training, seed, params))
+        gradients = dict(zip(training.learned, training.gradients, strict=True))
+        draw = draw_function(gradients, mode=training.mode)
+        return draw(num_draws, seed)
 
     def get_params(self, state: SVIState) -> dict[str, np.ndarray]:
         """Return the constrained params of a state."""

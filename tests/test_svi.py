@@ -15,7 +15,7 @@ import pytest
 from pymc_svi import SVI, SVIState, Trace_ELBO, constraints, optim, param
 from pymc_svi.errors import InitializationError, PairingError, StateError
 from pymc_svi.guides import AutoMultivariateNormal, AutoNormal
-from tests.checks import as_built
+from tests.checks import as_built, assert_mean, assert_variance
 from tests.models import (
     EFFECTS,
     ERRORS,
@@ -546,3 +546,42 @@ def test_a_fit_raises_no_warnings():
         svi = SVI(normal_mean, AutoNormal(normal_mean), compile_kwargs=FAST)
         result = svi.run(3, MEASUREMENTS, **SETTINGS)
         result.sample_posterior(3, random_seed=0)
+
+
+# --- gradients ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("one_vector", [True, False])
+def test_sampled_gradients_have_the_exact_mean_and_variance_at_the_params_asked_for(one_vector):
+    """With ``q = N(m, s)`` and ``p = N(0, 1)`` the loss is ``-log s + x^2 / 2`` and a constant."""
+
+    def model():
+        pm.Normal("x", 0.0, 1.0)
+
+    def guide():
+        pm.Normal("x", param("m", 0.0), param("s", 1.0, constraint=constraints.positive))
+
+    rule = optim.Adam(0.1) if one_vector else (lambda loss, params: {p: p for p in params})
+    svi = SVI(model, guide, rule)
+    draws = svi.sample_gradients(20_000, params={"m": 1.5, "s": 0.5}, random_seed=0)
+    assert set(draws) == {"m", "s"} and draws["m"].shape == (20_000,)
+    assert_mean(draws["m"], 1.5)
+    assert_variance(draws["m"], 0.25)
+    assert_mean(draws["s"], 0.25 - 1.0)
+    again = svi.sample_gradients(20_000, params={"m": 1.5, "s": 0.5}, random_seed=0)
+    np.testing.assert_array_equal(draws["m"], again["m"])
+
+
+def test_sampling_gradients_leaves_a_fit_as_it_is():
+    def model():
+        pm.Normal("x", 0.0, 1.0)
+
+    def guide():
+        pm.Normal("x", param("m", 1.0), 1.0)
+
+    svi = SVI(model, guide, optim.Adam(0.1))
+    first = svi.run(5, random_seed=0, progressbar=False)
+    svi.sample_gradients(10, params={"m": 7.0}, random_seed=3)
+    second = svi.run(5, init_state=first.state, progressbar=False)
+    whole = svi.run(10, random_seed=0, progressbar=False)
+    assert whole.state == second.state

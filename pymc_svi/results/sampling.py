@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
+from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors, toposort
@@ -143,7 +144,9 @@ def prediction_names(run: GuidedRun, return_sites: Sequence[str] | None) -> list
 
 
 def draw_function(
-    outputs: Mapping[str, Variable], batched: Mapping[str, Variable] | None = None
+    outputs: Mapping[str, Variable],
+    batched: Mapping[str, Variable] | None = None,
+    mode: Mode | None = None,
 ) -> Callable[..., dict[str, np.ndarray]]:
     """Compile a function that draws expressions jointly.
 
@@ -153,6 +156,9 @@ def draw_function(
         Expressions; together they are one draw.
     batched : dict of str to Variable, optional
         Placeholders that get one given value for each draw.
+    mode : Mode, optional
+        How to compile. By default not for speed, which would take longer than a few vectorised
+        evaluations.
 
     Returns
     -------
@@ -170,11 +176,10 @@ def draw_function(
         plain, n_draws, {placeholders[name]: stacked[name] for name in placeholders}
     )
     vectorized, generators = own_generators(vectorized)
-    # Compiling for speed would take longer than the few vectorised evaluations that follow.
     function = pytensor.function(
         [n_draws, *stacked.values()],
         vectorized,
-        mode=training_mode(evaluation_mode()),
+        mode=training_mode(evaluation_mode()) if mode is None else mode,
         on_unused_input="ignore",
     )
 
