@@ -4,6 +4,7 @@ from pymc_svi.guides.base import AutoGuide
 from pymc_svi.guides.batched_normal import AutoBatchedMultivariateNormal
 from pymc_svi.guides.choose import ChosenGuide
 from pymc_svi.guides.continuous import AutoContinuous
+from pymc_svi.guides.dais import AutoDAIS, AutoSurrogateLikelihoodDAIS
 from pymc_svi.guides.delta import AutoDelta
 from pymc_svi.guides.diagonal_normal import AutoDiagonalNormal
 from pymc_svi.guides.guide_list import AutoGuideList
@@ -29,6 +30,7 @@ __all__ = [
     "AutoBNAFNormal",
     "AutoBatchedMultivariateNormal",
     "AutoContinuous",
+    "AutoDAIS",
     "AutoDelta",
     "AutoDiagonalNormal",
     "AutoGuide",
@@ -40,6 +42,7 @@ __all__ = [
     "AutoNormal",
     "AutoNormalizingFlow",
     "AutoParticles",
+    "AutoSurrogateLikelihoodDAIS",
     "ChosenGuide",
     "NeuTraReparam",
     "init_to_feasible",

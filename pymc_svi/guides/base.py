@@ -60,6 +60,8 @@ class AutoGuide(ABC):
     chooser: ClassVar[type[AutoGuide] | None] = None
     # Whether :meth:`fitted` computes something from the data of the fit.
     computes_from_data: ClassVar[bool] = False
+    # Whether the draws follow the density of the whole model, the data's too.
+    follows_model: ClassVar[bool] = False
 
     def __init__(
         self,

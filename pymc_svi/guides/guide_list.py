@@ -99,6 +99,15 @@ class AutoGuideList(AutoGuide):
                     fix="Use AutoMultivariateNormal for the part",
                 )
             )
+        if isinstance(part, AutoGuide) and part.follows_model:
+            raise TypeError(
+                sentence(
+                    f"AutoGuideList: {type(part).__name__} cannot be a part",
+                    expected="parts for some of the sites; its dynamics follow the density of "
+                    "the whole model",
+                    fix="Use it alone, or a flow for the part",
+                )
+            )
         if part is self:
             raise ValueError(sentence("AutoGuideList: a list cannot be a part of itself"))
         if isinstance(part, AutoContinuous):
