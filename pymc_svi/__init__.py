@@ -1,6 +1,6 @@
 """Pyro-style effect handlers and stochastic variational inference for PyMC."""
 
-from pymc_svi import callbacks, constraints, guides, handlers, optim
+from pymc_svi import callbacks, constraints, guides, handlers, optim, relaxed
 from pymc_svi.data import DataLoader
 from pymc_svi.engine import SVIState
 from pymc_svi.fit import fit
@@ -8,9 +8,11 @@ from pymc_svi.handlers.plate import plate, plate_stack, subsample
 from pymc_svi.inspect import compute_log_probs, get_dependencies, log_density, render_model
 from pymc_svi.objectives import (
     ELBO,
+    EnergyDistance,
     RenyiELBO,
     ReweightedWakeSleep,
     Trace_ELBO,
+    Trace_MMD,
     TraceGraph_ELBO,
     TraceMeanField_ELBO,
     TraceTailAdaptive_ELBO,
@@ -31,6 +33,7 @@ __all__ = [
     "SVGD",
     "SVI",
     "DataLoader",
+    "EnergyDistance",
     "FullRankADVI",
     "Inference",
     "LocScaleReparam",
@@ -43,6 +46,7 @@ __all__ = [
     "TraceMeanField_ELBO",
     "TraceTailAdaptive_ELBO",
     "Trace_ELBO",
+    "Trace_MMD",
     "Trainer",
     "TransformReparam",
     "callbacks",
@@ -60,6 +64,7 @@ __all__ = [
     "param",
     "plate",
     "plate_stack",
+    "relaxed",
     "render_model",
     "sample",
     "subsample",

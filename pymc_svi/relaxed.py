@@ -1,0 +1,189 @@
+"""Relaxed discrete distributions: continuous, so that gradients pass through their draws.
+
+A program uses them where it would use a discrete distribution, in model and guide alike. The
+lower the temperature, the nearer the draws are to 0 and 1, and the noisier the gradients.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+from pymc.distributions.transforms import logodds, simplex
+from pytensor.graph.basic import Variable
+
+from pymc_svi.errors import sentence
+
+__all__ = ["GumbelSoftmax", "RelaxedBernoulli"]
+
+# Draws keep this distance from 0 and 1, where the density is not finite.
+_EDGE = 1e-12
+
+
+class RelaxedBernoulli:
+    r"""A Bernoulli variable on the whole interval between 0 and 1.
+
+    .. math:: x = \sigma\left((\mathrm{logit}\, p + \ell) / T\right), \quad
+        \ell \sim \mathrm{Logistic}(0, 1)
+
+    As :math:`T` goes to 0 it becomes 1 with probability :math:`p` and 0 otherwise; at any
+    temperature :math:`P(x > 1/2) = p`.
+
+    Parameters
+    ----------
+    name : str
+        Name of the variable; ``RelaxedBernoulli.dist(...)`` makes one without.
+    temperature : float or tensor
+        The temperature, positive.
+    p, logit_p : tensor
+        Probability of 1, or its logit.
+    **kwargs
+        As for any PyMC distribution: ``shape``, ``dims``, ``observed``.
+
+    References
+    ----------
+    Maddison, Mnih and Teh (2017), The Concrete Distribution.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi.relaxed import RelaxedBernoulli
+    >>> x = RelaxedBernoulli.dist(0.1, p=0.9, shape=1_000)
+    >>> bool(abs((pm.draw(x, random_seed=1) > 0.5).mean() - 0.9) < 0.03)
+    True
+    """
+
+    def __new__(cls, name: str, temperature: Any, p: Any = None, logit_p: Any = None, **kwargs):
+        """Register the variable in the model of the context."""
+        logit = _logits(cls.__name__, p, logit_p, _logit)
+        kwargs.setdefault("transform", logodds)
+        return pm.CustomDist(name, temperature, logit, **_BERNOULLI, **kwargs)
+
+    @classmethod
+    def dist(cls, temperature: Any, p: Any = None, logit_p: Any = None, **kwargs) -> Variable:
+        """Make a variable without a name."""
+        logit = _logits(cls.__name__, p, logit_p, _logit)
+        return pm.CustomDist.dist(temperature, logit, **_BERNOULLI, **kwargs)
+
+
+class GumbelSoftmax:
+    r"""A categorical variable as a point of the simplex, near to a corner: a relaxed one-hot.
+
+    .. math:: x = \mathrm{softmax}\left((\log p + g) / T\right), \quad g_i \sim \mathrm{Gumbel}(0, 1)
+
+    As :math:`T` goes to 0 it becomes the corner :math:`i` with probability :math:`p_i`; at any
+    temperature its largest entry is :math:`i` with that probability. Mix with it, ``(x *
+    values).sum(-1)``, where ``values[index]`` would choose.
+
+    Parameters
+    ----------
+    name : str
+        Name of the variable; ``GumbelSoftmax.dist(...)`` makes one without.
+    temperature : float or scalar tensor
+        The temperature, positive.
+    p, logit_p : tensor
+        Probabilities along the last axis, or their logarithms up to a constant.
+    **kwargs
+        As for any PyMC distribution: ``shape``, ``dims``, ``observed``.
+
+    References
+    ----------
+    .. [1] Jang, Gu and Poole (2017), Categorical Reparameterization with Gumbel-Softmax.
+    .. [2] Maddison, Mnih and Teh (2017), The Concrete Distribution.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pymc as pm
+    >>> from pymc_svi.relaxed import GumbelSoftmax
+    >>> x = GumbelSoftmax.dist(0.5, p=np.array([0.2, 0.3, 0.5]))
+    >>> draw = pm.draw(x, random_seed=1)
+    >>> draw.shape, float(draw.sum())
+    ((3,), 1.0)
+    """
+
+    def __new__(cls, name: str, temperature: Any, p: Any = None, logit_p: Any = None, **kwargs):
+        """Register the variable in the model of the context."""
+        logits = _logits(cls.__name__, p, logit_p, pt.log)
+        kwargs.setdefault("transform", simplex)
+        return pm.CustomDist(name, temperature, logits, **_CATEGORICAL, **kwargs)
+
+    @classmethod
+    def dist(cls, temperature: Any, p: Any = None, logit_p: Any = None, **kwargs) -> Variable:
+        """Make a variable without a name."""
+        logits = _logits(cls.__name__, p, logit_p, pt.log)
+        return pm.CustomDist.dist(temperature, logits, **_CATEGORICAL, **kwargs)
+
+
+def _logits(what: str, p: Any, logit_p: Any, to_logits: Any) -> Variable:
+    if (p is None) == (logit_p is None):
+        raise TypeError(
+            sentence(
+                f"{what} takes p or logit_p",
+                found="both" if p is not None else "none of them",
+            )
+        )
+    return pt.as_tensor(logit_p) if p is None else to_logits(pt.as_tensor(p))
+
+
+def _logit(p: Variable) -> Variable:
+    return pt.log(p) - pt.log1p(-p)
+
+
+def _draw_bernoulli(temperature: Variable, logit: Variable, size: Any) -> Variable:
+    noise = pm.Logistic.dist(0.0, 1.0, size=_size(size, temperature, logit))
+    return pt.clip(pm.math.sigmoid((logit + noise) / temperature), _EDGE, 1 - _EDGE)
+
+
+def _log_prob_bernoulli(value: Variable, temperature: Variable, logit: Variable) -> Variable:
+    distance = temperature * _logit(value) - logit
+    log_prob = (
+        pt.log(temperature)
+        - distance
+        - 2 * pt.softplus(-distance)
+        - pt.log(value)
+        - pt.log1p(-value)
+    )
+    return pt.switch((value > 0) & (value < 1), log_prob, -np.inf)
+
+
+def _draw_categorical(temperature: Variable, logits: Variable, size: Any) -> Variable:
+    shape = logits.shape if _is_none(size) else (*size, logits.shape[-1])
+    noise = pm.Gumbel.dist(0.0, 1.0, size=shape)
+    x = pt.clip(pm.math.softmax((logits + noise) / temperature, axis=-1), _EDGE, 1.0)
+    return x / x.sum(axis=-1, keepdims=True)
+
+
+def _log_prob_categorical(value: Variable, temperature: Variable, logits: Variable) -> Variable:
+    k = logits.shape[-1].astype(value.dtype)
+    log_value = pt.log(value)
+    log_prob = (
+        pt.gammaln(k)
+        + (k - 1) * pt.log(temperature)
+        + (logits - (temperature + 1) * log_value).sum(axis=-1)
+        - k * pt.logsumexp(logits - temperature * log_value, axis=-1)
+    )
+    return pt.switch((value > 0).all(axis=-1), log_prob, -np.inf)
+
+
+def _size(size: Any, *params: Variable) -> Any:
+    return pt.broadcast_arrays(*params)[0].shape if _is_none(size) else size
+
+
+def _is_none(size: Any) -> bool:
+    return size is None or (isinstance(size, Variable) and not hasattr(size.type, "dtype"))
+
+
+_BERNOULLI: dict[str, Any] = {
+    "dist": _draw_bernoulli,
+    "logp": _log_prob_bernoulli,
+    "class_name": "RelaxedBernoulli",
+}
+_CATEGORICAL: dict[str, Any] = {
+    "dist": _draw_categorical,
+    "logp": _log_prob_categorical,
+    "class_name": "GumbelSoftmax",
+    "signature": "(),(k)->(k)",
+}
