@@ -17,7 +17,7 @@ from pymc_svi.objectives import (
     TraceMeanField_ELBO,
     TraceTailAdaptive_ELBO,
 )
-from pymc_svi.predictive import Predictive
+from pymc_svi.predictive import Predictive, log_likelihood
 from pymc_svi.primitives import deterministic, factor, module, param, sample
 from pymc_svi.reparam import LocScaleReparam, TransformReparam
 from pymc_svi.results import SVIRunResult
@@ -59,6 +59,7 @@ __all__ = [
     "guides",
     "handlers",
     "log_density",
+    "log_likelihood",
     "module",
     "optim",
     "param",

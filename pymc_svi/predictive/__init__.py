@@ -1,5 +1,6 @@
-"""Predictions from a model: prior, posterior, or through a guide."""
+"""Predictions from a model: prior, posterior, or through a guide; and how they fit the data."""
 
+from pymc_svi.predictive.log_likelihood import log_likelihood
 from pymc_svi.predictive.predictive import Predictive
 
-__all__ = ["Predictive"]
+__all__ = ["Predictive", "log_likelihood"]

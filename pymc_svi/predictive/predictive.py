@@ -8,16 +8,14 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
-import pytensor.tensor as pt
 import xarray as xr
 from pytensor.graph.basic import Variable
 
-from pymc_svi.errors import SiteError, did_you_mean, quoted, sentence
-from pymc_svi.handlers import Handler, Site, Trace, trace, uncondition
+from pymc_svi.errors import sentence
+from pymc_svi.handlers import trace, uncondition
 from pymc_svi.handlers.core import Program, built_model
-from pymc_svi.handlers.log_prob import as_plain_tensor
-from pymc_svi.handlers.values import as_site_value, describe_shape
 from pymc_svi.handlers.walk import scratch_model
+from pymc_svi.predictive.samples import Placeholders, stacked
 from pymc_svi.results.sampling import (
     FixedParams,
     GuidedRun,
@@ -95,7 +93,7 @@ class Predictive:
         self.params = dict(params or {})
         self.return_sites = return_sites
         self.coords = coords
-        self.samples, self.sample_shape = _stacked(posterior_samples)
+        self.samples, self.sample_shape = stacked(posterior_samples)
         if posterior_samples is None:
             if num_samples is None:
                 raise ValueError(
@@ -157,24 +155,12 @@ class Predictive:
         )
 
     def _run_on_samples(self, args, kwargs) -> tuple[GuidedRun, dict[str, Variable]]:
-        given = _Placeholders(self.samples)
+        given = Placeholders(self.samples)
         # Outermost: an observed site is drawn before it could be given a sample.
         with FixedParams(self.params), given:
             traced = trace(uncondition(self.model)).get_trace(*args, **kwargs)
-        self._check_all_used(traced, given)
+        given.check_used(traced)
         return GuidedRun(traced, tuple(given.variables)), given.variables
-
-    def _check_all_used(self, traced: Trace, given: _Placeholders) -> None:
-        unknown = [n for n in self.samples if n not in traced]
-        if self.samples and not given.variables:
-            raise SiteError(
-                sentence(
-                    "None of the posterior samples is of a latent site of the model",
-                    found=f"samples of {quoted(self.samples)}",
-                    expected=f"some of {quoted(traced.latent)}",
-                )
-                + (did_you_mean(unknown[0], traced.latent) if unknown else "")
-            )
 
     def _groups(self, run: GuidedRun, names: list[str]) -> dict[str, list[str]]:
         if self.guide is not None:
@@ -186,58 +172,3 @@ class Predictive:
             "prior": [name for name in names if name not in data],
             "prior_predictive": data,
         }
-
-
-class _Placeholders(Handler):
-    """Give latent sites that have posterior samples a variable to put the draws in."""
-
-    def __init__(self, samples: Mapping[str, np.ndarray]):
-        super().__init__()
-        self.samples = samples
-        self.variables: dict[str, Variable] = {}
-
-    def process_message(self, site: Site) -> None:
-        if site.type != "sample" or site.value is not None or site.name not in self.samples:
-            return
-        plain = as_plain_tensor(site.dist)
-        shape = self.samples[site.name].shape[1:]
-        expected = plain.type.shape
-        if len(shape) != len(expected) or any(
-            n is not None and n != m for n, m in zip(expected, shape, strict=True)
-        ):
-            raise SiteError(
-                sentence(
-                    f"Site {site.name!r}: the posterior samples have the wrong shape",
-                    found=f"{describe_shape(shape)} for each draw",
-                    expected=describe_shape(expected, site.dims),
-                )
-            )
-        variable = pt.tensor(site.name, dtype=plain.type.dtype, shape=shape)
-        self.variables[site.name] = variable
-        site.value = as_site_value(variable, site.dist, site.name, site.dims)
-
-
-def _stacked(samples: Any) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
-    """Return samples as arrays with one leading axis of draws, and the (chain, draw) shape."""
-    if samples is None:
-        return {}, (1, 0)
-    if isinstance(samples, xr.DataTree):
-        samples = samples["posterior"] if "posterior" in samples else samples
-        samples = samples.to_dataset()
-    if isinstance(samples, xr.Dataset):
-        shape = (samples.sizes["chain"], samples.sizes["draw"])
-        arrays = {
-            str(name): values.transpose("chain", "draw", ...).values
-            for name, values in samples.data_vars.items()
-        }
-        return {n: a.reshape(-1, *a.shape[2:]) for n, a in arrays.items()}, shape
-    arrays = {name: np.asarray(values) for name, values in samples.items()}
-    lengths = {name: len(values) for name, values in arrays.items()}
-    if not arrays or len(set(lengths.values())) != 1:
-        raise ValueError(
-            sentence(
-                "posterior_samples need the same number of draws at every site",
-                found=str(lengths),
-            )
-        )
-    return arrays, (1, next(iter(lengths.values())))

@@ -11,7 +11,15 @@ import xarray as xr
 from pymc_svi.engine import Arguments, SVIState
 from pymc_svi.errors import DataError, SiteError, did_you_mean, quoted, sentence
 from pymc_svi.handlers import Trace
-from pymc_svi.results.sampling import GuidedRun, draw_function, guided_run, prediction_names
+from pymc_svi.handlers.core import built_model
+from pymc_svi.results.diagnosis import Diagnosis, diagnose
+from pymc_svi.results.sampling import (
+    GuidedRun,
+    draw_function,
+    fitted_guide,
+    guided_run,
+    prediction_names,
+)
 from pymc_svi.results.tree import as_tree, check_draws, given_data, site_dataset
 
 if TYPE_CHECKING:
@@ -177,17 +185,74 @@ class SVIRunResult:
             }
         )
 
-    def _guided_run(self, arguments: Arguments, predictive: bool = False) -> GuidedRun:
-        args, kwargs = arguments.split(arguments.variables())
-        svi = self._svi
-        if svi is None:
-            raise TypeError(
+    def diagnose(self, draws: int = 4_000, *args, random_seed: Any = None, **kwargs) -> Diagnosis:
+        """Say whether the fit can be believed.
+
+        Draws of the fitted guide are weighed by posterior over guide. How heavy the tail of the
+        weights is tells whether the guide covers the posterior; where it does, the weighted draws
+        also tell how far its means and sds are off.
+
+        Parameters
+        ----------
+        draws : int, default 4_000
+            Number of draws, at least 100.
+        *args, **kwargs
+            Arguments of the model; by default those of the fit. After a fit to a
+            ``DataLoader``, all of the data.
+        random_seed : int, optional
+            Seed.
+
+        Returns
+        -------
+        Diagnosis
+            Print it, or ask for ``is_reliable``, ``khat``, ``sites``...
+
+        Raises
+        ------
+        DataError
+            If the model sees a minibatch, whose density is an estimate.
+        SiteError
+            If the guide puts a site at a point.
+
+        Examples
+        --------
+        >>> import pymc as pm
+        >>> from pymc_svi import SVI, optim
+        >>> from pymc_svi.guides import AutoNormal
+        >>> def model():
+        ...     mu = pm.Normal("mu", 0.0, 1.0)
+        ...     pm.Normal("y", mu, 1.0, observed=[1.0, 2.0])
+        >>> svi = SVI(model, AutoNormal(model), optim.Adam(0.02))
+        >>> result = svi.run(2_000, random_seed=0, progressbar=False)
+        >>> result.diagnose(random_seed=0).is_reliable
+        True
+        """
+        if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 100:
+            raise ValueError(
                 sentence(
-                    "The method of this fit has no guide to draw from",
-                    found=f"the params {quoted(self.params)}",
-                    fix="Use result.params",
+                    "diagnose: draws must be a whole number of at least 100", found=repr(draws)
                 )
             )
+        given = bool(args or kwargs)
+        svi = self._svi_with_guide()
+        if self.about.get("data") and not given and built_model(svi.model) is None:
+            raise DataError(
+                sentence(
+                    "diagnose: the fit saw its data in batches, of which the result holds none",
+                    fix="Pass all of the data as arguments of the model: result.diagnose(X=X, y=y)",
+                )
+            )
+        arguments = Arguments(args, kwargs) if given else self._arguments
+        args, kwargs = arguments.split(arguments.variables())
+        with svi.context():
+            guide = fitted_guide(svi.guide, self.params, self._fitted_on)
+            return diagnose(
+                svi.model, guide, self.params, self.losses, args, kwargs, int(draws), random_seed
+            )
+
+    def _guided_run(self, arguments: Arguments, predictive: bool = False) -> GuidedRun:
+        args, kwargs = arguments.split(arguments.variables())
+        svi = self._svi_with_guide()
         with svi.context():
             return guided_run(
                 svi.model,
@@ -198,6 +263,17 @@ class SVIRunResult:
                 predictive=predictive,
                 fitted_on=self._fitted_on,
             )
+
+    def _svi_with_guide(self) -> SVI:
+        if self._svi is None:
+            raise TypeError(
+                sentence(
+                    "The method of this fit has no guide to draw from",
+                    found=f"the params {quoted(self.params)}",
+                    fix="Use result.params",
+                )
+            )
+        return self._svi
 
 
 def _chosen(

@@ -36,7 +36,8 @@ def site_dataset(
     Parameters
     ----------
     values : dict of str to numpy.ndarray
-        Values by site name, with the draws as leading axis if there are sample dims.
+        Values by site name, with the draws as leading axis if there are sample dims. What has
+        fewer axes than the site, as its log-probability, has the first of its dims.
     traced : Trace
         The sites, for dims, and the model they ran in, for coords.
     sample_dims : sequence of str
@@ -44,9 +45,13 @@ def site_dataset(
     sample_shape : tuple of int, default (1, -1)
         Numbers of chains and draws; one chain by default.
     """
+    n_leading = 1 if sample_dims else 0
     dims: dict[Any, Any] = {
-        name: [dim or f"{name}_dim_{i}" for i, dim in enumerate(traced[name].dims or ())]
-        for name in values
+        name: [
+            dim or f"{name}_dim_{i}"
+            for i, dim in enumerate((traced[name].dims or ())[: value.ndim - n_leading])
+        ]
+        for name, value in values.items()
         if traced[name].dims
     }
     known = traced.model.coords if traced.model is not None else {}

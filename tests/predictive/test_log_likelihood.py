@@ -1,0 +1,87 @@
+"""``log_likelihood`` is PyMC's, for programs of both kinds, and what ArviZ compares models by."""
+
+import arviz as az
+import numpy as np
+import pymc as pm
+import pytest
+
+from pymc_svi import SVI, handlers, log_likelihood, optim
+from pymc_svi.errors import SiteError
+from pymc_svi.guides import AutoNormal
+
+COUNTS = np.array([2, 0, 3])
+PAIRS = np.array([[0.5, -0.2], [1.0, 0.3], [0.1, 0.9]])
+
+
+def program():
+    a = pm.Normal("a", 0.0, 1.0)
+    s = pm.HalfNormal("s", 1.0)
+    pm.Poisson("counts", pm.math.exp(a), observed=COUNTS, dims="city")
+    pm.MvNormal("pairs", a, np.eye(2) * s**2, observed=PAIRS, dims=("city", "axis"))
+
+
+COORDS = {"city": ["x", "y", "z"], "axis": ["u", "v"]}
+
+
+@pytest.fixture(scope="module")
+def built():
+    with pm.Model(coords=COORDS) as model:
+        program()
+    return model
+
+
+@pytest.fixture(scope="module")
+def posterior(built):
+    svi = SVI(built, AutoNormal(built), optim.Adam(0.05))
+    return svi.run(200, random_seed=0, progressbar=False).sample_posterior(50, random_seed=1)
+
+
+@pytest.mark.parametrize("as_function", [True, False])
+def test_it_is_pymcs_with_dims_and_coords(built, posterior, as_function):
+    if as_function:
+        found = log_likelihood(program, posterior, coords=COORDS)
+    else:
+        found = log_likelihood(built, posterior)
+    with built:
+        expected = pm.compute_log_likelihood(posterior.copy(), progressbar=False)
+    for name in ("counts", "pairs"):
+        mine, theirs = found.log_likelihood[name], expected.log_likelihood[name]
+        assert mine.dims == ("chain", "draw", "city") and list(mine.city) == COORDS["city"]
+        np.testing.assert_allclose(mine.values, theirs.values.reshape(mine.shape), rtol=1e-6)
+    assert "posterior" in found and "observed_data" in found
+
+
+def test_arviz_compares_fits_by_it(built, posterior):
+    tree = log_likelihood(built, posterior)
+    assert np.isfinite(az.loo(tree, var_name="counts").elpd)
+
+
+def test_scales_and_total_sizes_are_left_out_and_masked_elements_are_zero():
+    def model(total_size=None):
+        mu = pm.Normal("mu", 0.0, 1.0)
+        pm.Normal("y", mu, 1.0, observed=np.zeros(3), total_size=total_size)
+
+    draws = {"mu": np.array([0.5, 1.0])}
+    plain = log_likelihood(model, draws).log_likelihood["y"]
+    for weighted in (handlers.scale(model, scale=7.0), lambda: model(total_size=300)):
+        np.testing.assert_allclose(log_likelihood(weighted, draws).log_likelihood["y"], plain)
+    mask = np.array([True, False, True])
+    masked = log_likelihood(handlers.mask(model, mask=mask), draws).log_likelihood["y"]
+    np.testing.assert_allclose(masked, plain * mask)
+
+
+def test_mistakes_are_told():
+    def model(y=None):
+        mu = pm.Normal("mu", 0.0, 1.0)
+        tau = pm.HalfNormal("tau", 1.0)
+        pm.Normal("y", mu, tau, observed=y)
+
+    full = {"mu": np.zeros(2), "tau": np.ones(2)}
+    with pytest.raises(SiteError, match="no posterior samples of 'tau'.*Give every latent site"):
+        log_likelihood(model, {"mu": np.zeros(2)}, np.ones(3))
+    with pytest.raises(SiteError, match="None of the posterior samples.*Did you mean .mu."):
+        log_likelihood(model, {"mux": np.zeros(2)}, np.ones(3))
+    with pytest.raises(SiteError, match="no observed site"):
+        log_likelihood(lambda: pm.Normal("mu", 0.0, 1.0), {"mu": np.zeros(2)})
+    with pytest.raises(SiteError, match="wrong shape"):
+        log_likelihood(model, {**full, "mu": np.zeros((2, 5))}, np.ones(3))

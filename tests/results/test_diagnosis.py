@@ -1,0 +1,145 @@
+"""A diagnosis tells a fit that can be believed from one that cannot."""
+
+import numpy as np
+import pymc as pm
+import pytest
+from scipy import stats
+
+from pymc_svi import SVI, constraints, optim, param, plate
+from pymc_svi.errors import DataError, SiteError
+from pymc_svi.guides import AutoDelta, AutoMultivariateNormal, AutoNormal
+from tests.models import MEASUREMENTS, normal_mean, normal_mean_guide, normal_mean_log_evidence
+from tests.models import normal_mean_posterior as exact_posterior
+
+QUIET = {"random_seed": 0, "progressbar": False}
+
+
+def result_at(model, guide, *args, **params):
+    """A result whose params are these: one step of no length."""
+    return SVI(model, guide, optim.SGD(1e-300)).run(1, *args, init_params=params, **QUIET)
+
+
+def test_at_the_exact_posterior_all_weights_are_equal():
+    mean, sd = exact_posterior()
+    result = result_at(normal_mean, normal_mean_guide, MEASUREMENTS, loc=mean, scale=sd)
+    found = result.diagnose(random_seed=0)
+    assert found.covers_posterior
+    assert found.ess == pytest.approx(found.draws)
+    for estimate in (found.elbo, found.log_evidence):
+        assert estimate == pytest.approx(normal_mean_log_evidence(), abs=1e-6)
+    np.testing.assert_allclose(found.log_weights, -np.log(found.draws))
+
+
+def test_weights_of_a_guide_that_is_off_give_the_exact_moments_and_evidence():
+    mean, sd = exact_posterior()
+    result = result_at(
+        normal_mean, normal_mean_guide, MEASUREMENTS, loc=mean + 0.4 * sd, scale=1.3 * sd
+    )
+    found = result.diagnose(20_000, random_seed=0)
+    assert found.covers_posterior
+    site = found.sites["mu"]
+    # Weighted averages of about 14,000 effective draws: three and a half standard errors.
+    error = 3.5 / np.sqrt(found.ess)
+    assert abs(float(site["corrected_mean"]) - mean) < error * sd
+    assert abs(float(site["corrected_sd"]) - sd) < error * sd
+    assert abs(found.log_evidence - normal_mean_log_evidence()) < error
+    assert float(site["mean"]) == pytest.approx(mean + 0.4 * sd, abs=0.05 * sd)
+    assert float(found.shifts()["mu"]) == pytest.approx(-0.4, abs=0.05)
+    # The divergence of the guide from the posterior, in closed form.
+    gap = -np.log(1.3) + (1.3**2 + 0.4**2 - 1) / 2
+    assert found.elbo == pytest.approx(normal_mean_log_evidence() - gap, abs=5 * found.elbo_se)
+
+
+def test_the_pareto_shape_is_that_of_the_ratio_of_the_two_laws():
+    """Weights of ``N(0, 1)`` over ``N(0, s)`` draws have the tail index ``1 - s**2``."""
+
+    def model():
+        pm.Normal("x", 0.0, 1.0)
+
+    def guide():
+        pm.Normal("x", 0.0, param("s", 1.0, constraint=constraints.positive))
+
+    narrow = result_at(model, guide, s=0.4).diagnose(50_000, random_seed=1)
+    assert narrow.khat == pytest.approx(1 - 0.4**2, abs=0.2)
+    assert not narrow.covers_posterior and not narrow.is_reliable
+    assert "misses a part of the posterior" in str(narrow)
+    assert "or more" in str(narrow)
+    wide = result_at(model, guide, s=1.2).diagnose(random_seed=1)
+    assert wide.khat < 0.3 and "covers the posterior" in str(wide)
+
+
+def test_mean_field_on_a_correlated_posterior_is_found_out_and_full_rank_is_not():
+    chol = np.linalg.cholesky([[1.0, 0.99], [0.99, 1.0]])
+
+    def model():
+        pm.MvNormal("x", np.zeros(2), chol=chol)
+
+    def fitted(family):
+        return (
+            SVI(model, family(model), optim.Adam(0.02)).run(3_000, **QUIET).diagnose(random_seed=0)
+        )
+
+    assert not fitted(AutoNormal).covers_posterior
+    full = fitted(AutoMultivariateNormal)
+    assert full.covers_posterior
+    assert full.log_evidence == pytest.approx(0.0, abs=0.05)
+
+
+def test_a_loss_that_still_falls_is_told():
+    def model(y):
+        mu = pm.Normal("mu", 0.0, 100.0)
+        pm.Normal("y", mu, 1.0, observed=y)
+
+    svi = SVI(model, AutoNormal(model), optim.Adam(0.01))
+    short = svi.run(400, np.full(5, 50.0), **QUIET).diagnose(random_seed=0)
+    assert short.loss_change < 0 and not short.has_converged
+    assert "still falling, take more steps" in str(short)
+    flat = SVI(normal_mean, normal_mean_guide, optim.SGD(1e-9)).run(
+        400,
+        MEASUREMENTS,
+        init_params=dict(zip(("loc", "scale"), exact_posterior(), strict=True)),
+        **QUIET,
+    )
+    assert flat.diagnose(random_seed=0).has_converged
+
+
+def test_sites_keep_dims_and_discrete_sites_are_weighed_too():
+    with pm.Model(coords={"city": ["a", "b"]}) as model:
+        z = pm.Bernoulli("z", 0.5, dims="city")
+        pm.Normal("y", 2.0 * z, 1.0, observed=[1.5, 0.2], dims="city")
+
+    def guide():
+        pm.Bernoulli("z", p=param("p", np.full(2, 0.5)), shape=2)
+
+    found = SVI(model, guide, optim.SGD(1e-300)).run(1, **QUIET).diagnose(20_000, random_seed=0)
+    likelihoods = stats.norm.pdf([[1.5, 0.2]], [[0.0], [2.0]], 1.0)
+    exact = likelihoods[1] / likelihoods.sum(axis=0)
+    corrected = found.sites["z"]["corrected_mean"]
+    assert corrected.dims == ("city",) and list(corrected.city) == ["a", "b"]
+    np.testing.assert_allclose(corrected, exact, atol=0.02)
+
+
+def test_what_cannot_be_judged_is_refused():
+    def model(y):
+        mu = pm.Normal("mu", 0.0, 1.0)
+        pm.Normal("y", mu, 1.0, observed=y)
+
+    def by_plate(y):
+        mu = pm.Normal("mu", 0.0, 1.0)
+        with plate("rows", len(y), subsample_size=2) as rows:
+            pm.Normal("y", mu, 1.0, observed=y[rows])
+
+    def by_size(y):
+        mu = pm.Normal("mu", 0.0, 1.0)
+        pm.Normal("y", mu, 1.0, observed=y, total_size=100)
+
+    y = np.arange(4.0)
+    point = result_at(model, AutoDelta(model), y)
+    with pytest.raises(SiteError, match="the guide puts 'mu' at a point.*AutoNormal"):
+        point.diagnose()
+    for estimated in (by_plate, by_size):
+        result = result_at(estimated, AutoNormal(estimated), y)
+        with pytest.raises(DataError, match="'y' stands for more data than are present"):
+            result.diagnose()
+    with pytest.raises(ValueError, match="at least 100. Found: 3"):
+        result_at(model, AutoNormal(model), y).diagnose(3)
