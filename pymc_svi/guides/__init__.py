@@ -7,6 +7,7 @@ from pymc_svi.guides.continuous import AutoContinuous
 from pymc_svi.guides.dais import AutoDAIS, AutoSurrogateLikelihoodDAIS
 from pymc_svi.guides.delta import AutoDelta
 from pymc_svi.guides.diagonal_normal import AutoDiagonalNormal
+from pymc_svi.guides.discrete_parallel import AutoDiscreteParallel
 from pymc_svi.guides.guide_list import AutoGuideList
 from pymc_svi.guides.init import (
     init_to_feasible,
@@ -25,6 +26,7 @@ from pymc_svi.guides.neutra import NeuTraReparam
 from pymc_svi.guides.normal import AutoNormal
 from pymc_svi.guides.normalizing_flow import AutoBNAFNormal, AutoIAFNormal, AutoNormalizingFlow
 from pymc_svi.guides.particles import AutoParticles
+from pymc_svi.guides.semi_dais import AutoSemiDAIS
 
 __all__ = [
     "AutoBNAFNormal",
@@ -33,6 +35,7 @@ __all__ = [
     "AutoDAIS",
     "AutoDelta",
     "AutoDiagonalNormal",
+    "AutoDiscreteParallel",
     "AutoGuide",
     "AutoGuideList",
     "AutoIAFNormal",
@@ -42,6 +45,7 @@ __all__ = [
     "AutoNormal",
     "AutoNormalizingFlow",
     "AutoParticles",
+    "AutoSemiDAIS",
     "AutoSurrogateLikelihoodDAIS",
     "ChosenGuide",
     "NeuTraReparam",

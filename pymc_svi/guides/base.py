@@ -31,7 +31,7 @@ from pymc_svi.handlers.stack import STACK
 from pymc_svi.handlers.walk import scratch_model
 from pymc_svi.primitives import init_seed
 
-__all__ = ["AutoGuide", "Latent", "Prototype"]
+__all__ = ["AutoGuide", "Latent", "Prototype", "emit_latents"]
 
 Marginals = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
@@ -385,6 +385,11 @@ class AutoGuide(ABC):
     def __repr__(self) -> str:
         model = getattr(self.model, "__name__", None) or "model"
         return f"{type(self).__name__}({model})"
+
+
+def emit_latents(draw) -> _Latents:
+    """Return a handler that emits each latent site of a model with a draw, hiding all else."""
+    return _Latents(draw)
 
 
 def _refuse_local(latents: Mapping[str, Latent]) -> None:

@@ -214,7 +214,7 @@ class Place(Handler):
         self.values: dict[str, Variable] = {}
         self.deterministics: dict[str, Site] = {}
         self.scored: list[Site] = []
-        self.log_jacobians: list[Variable] = []
+        self.log_jacobians: dict[str, Variable] = {}
 
     def process_message(self, site: Site) -> None:
         """Set the value of a latent site."""
@@ -223,7 +223,7 @@ class Place(Handler):
             site.value = self.values[site.name] = constrain(site, point)
             jacobian = log_jac_det(site, point)
             if jacobian is not None:
-                self.log_jacobians.append(jacobian)
+                self.log_jacobians[site.name] = jacobian
 
     def postprocess_message(self, site: Site) -> None:
         """Collect the sites with a log-probability, and the deterministics."""
@@ -234,5 +234,9 @@ class Place(Handler):
 
     def log_density(self) -> Variable:
         """Return the model's joint log-density at the points, in unconstrained space."""
-        terms = [*(site.log_prob for site in self.scored), *self.log_jacobians]
+        terms = [site.log_prob for site in self.scored]
+        for site in self.scored:
+            if site.name in self.log_jacobians:
+                # The density of a site is that of its unconstrained value as a whole.
+                terms.append(site.scale * self.log_jacobians[site.name])
         return pt.add(*(term.sum() for term in terms), 0.0)

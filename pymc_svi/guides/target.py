@@ -13,12 +13,42 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 
 from pymc_svi.guides.fitted import Place
-from pymc_svi.handlers import Site
+from pymc_svi.handlers import Handler, Site
 from pymc_svi.handlers.core import Program, run_program
 from pymc_svi.handlers.values import as_site_value
 from pymc_svi.handlers.walk import scratch_model
 
-__all__ = ["Target", "gradient_of"]
+__all__ = ["Known", "Target", "gradient_of"]
+
+
+class Known(Handler):
+    """Give latent sites and plates that were emitted before their values, and hide them.
+
+    Parameters
+    ----------
+    values : dict of str to Variable
+        Values of latent sites and indices of plates, by name.
+    """
+
+    def __init__(self, values: Mapping[str, Any]):
+        super().__init__()
+        self.values = values
+
+    def process_message(self, site: Site) -> None:
+        """Decide the value of a known site."""
+        if _give(site, self.values):
+            site.stop = True
+
+
+def _give(site: Site, values: Mapping[str, Any]) -> bool:
+    """Give a latent site or a plate its value, if there is one; return whether there is."""
+    if not (site.is_latent or site.type == "plate") or site.name not in values:
+        return False
+    if site.value is None:
+        value = values[site.name]
+        latent = site.type == "sample"
+        site.value = as_site_value(value, site.dist, site.name, site.dims) if latent else value
+    return True
 
 
 class Target(Place):
@@ -43,11 +73,7 @@ class Target(Place):
         if site.type == "param":
             return
         super().process_message(site)
-        if site.value is None and site.name in self.known:
-            value = self.known[site.name]
-            site.value = value
-            if site.is_latent:
-                site.value = as_site_value(value, site.dist, site.name, site.dims)
+        _give(site, self.known)
         site.stop = True
 
     def run(self, program: Program, args: tuple, kwargs: Mapping[str, Any]) -> Variable:
