@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytensor.graph.basic import Constant, Variable
-from pytensor.graph.traversal import ancestors
 
 from pymc_svi.errors import SiteError, quoted, sentence
 from pymc_svi.handlers import Site, Trace, substitute, trace
 from pymc_svi.handlers.core import Program
+from pymc_svi.handlers.dependence import direct_parents
 from pymc_svi.handlers.values import Drawn, describe_shape
 
 __all__ = ["compute_log_probs", "get_dependencies", "log_density", "render_model"]
@@ -153,7 +153,7 @@ def get_dependencies(
     """
     run = trace(program).get_trace(*args, **(kwargs or {}))
     sites = [site for site in run.sites("sample", "factor")]
-    parents = _direct_parents(run, sites)
+    parents = direct_parents(sites, run.latent.values())
     plates = {site.name: {frame.name for frame in site.plates} for site in sites}
     order = {site.name: i for i, site in enumerate(sites)}
     latent = run.latent
@@ -173,17 +173,6 @@ def get_dependencies(
                 coupled = plates[first] & plates[second] - plates[child]
                 posterior[first].setdefault(second, set()).update(coupled)
     return {"prior_dependencies": prior, "posterior_dependencies": posterior}
-
-
-def _direct_parents(run: Trace, sites: list[Site]) -> dict[str, list[str]]:
-    """Return for each site the latent sites whose values it is computed from, not through others."""
-    values = {site.value: name for name, site in run.latent.items()}
-    parents = {}
-    for site in sites:
-        roots = site.dist.owner.inputs if site.type == "sample" else [site.value]
-        own = {values.get(v) for v in ancestors(roots, blockers=list(values)) if v in values}
-        parents[site.name] = [name for name in run.latent if name in own and name != site.name]
-    return parents
 
 
 def render_model(
@@ -290,15 +279,9 @@ def _draw(part, run: Trace, side: str, render_params: bool) -> None:
                 draw_level(inner, (*prefix, name))
 
     draw_level(part, ())
-    values = {site.value: name for name, site in drawn.items() if isinstance(site.value, Variable)}
-    for name, site in drawn.items():
-        if site.type == "param":
-            continue
-        node = site.dist.owner if site.type == "sample" else getattr(site.value, "owner", None)
-        roots = [] if node is None else node.inputs
-        for variable in ancestors(roots, blockers=list(values)):
-            if variable in values and values[variable] != name:
-                part.edge(f"{side}/{values[variable]}", f"{side}/{name}")
+    for name, parents in direct_parents(drawn.values(), drawn.values()).items():
+        for parent in parents:
+            part.edge(f"{side}/{parent}", f"{side}/{name}")
 
 
 def _law(site: Site) -> str:

@@ -8,8 +8,9 @@ import pymc as pm
 import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
 
-from pymc_svi.errors import SiteError, sentence
+from pymc_svi.errors import SiteError, did_you_mean, quoted, sentence
 from pymc_svi.handlers.core import Handler, run_program
+from pymc_svi.handlers.dependence import direct_parents
 from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.values import describe_shape
 from pymc_svi.handlers.walk import scratch_model
@@ -76,9 +77,13 @@ class Trace(Mapping[str, Site]):
             )
         self._sites[site.name] = site
 
-    def sites(self, *types: str) -> list[Site]:
-        """Return the sites of the given types, all without any."""
-        return [site for site in self.values() if not types or site.type in types]
+    def sites(self, *types: str, where: Callable[[Site], bool] | None = None) -> list[Site]:
+        """Return the sites of the given types, all without any, for which ``where`` is True."""
+        return [
+            site
+            for site in self.values()
+            if (not types or site.type in types) and (where is None or where(site))
+        ]
 
     @property
     def latent(self) -> dict[str, Site]:
@@ -94,6 +99,47 @@ class Trace(Mapping[str, Site]):
     def params(self) -> dict[str, Site]:
         """The ``param`` sites."""
         return {name: site for name, site in self.items() if site.type == "param"}
+
+    @property
+    def edges(self) -> list[tuple[str, str]]:
+        """Pairs of a site and one that is computed from it directly, not through a third.
+
+        They are read off the graph of values: an intervention by ``do`` cuts the edges out of
+        its site, and a value that is a number drawn by ``seed`` has none.
+
+        Examples
+        --------
+        >>> import pymc as pm
+        >>> from pymc_svi import handlers, param
+        >>> def program():
+        ...     x = pm.Normal("x", param("loc", 0.0), 1.0)
+        ...     twice = pm.Deterministic("twice", 2 * x)
+        ...     pm.Normal("y", twice, 1.0, observed=0.5)
+        >>> tr = handlers.trace(program).get_trace()
+        >>> tr.edges
+        [('loc', 'x'), ('x', 'twice'), ('twice', 'y')]
+        >>> tr.predecessors("y"), tr.successors("x")
+        (['twice'], ['twice'])
+        """
+        parents = direct_parents(self.values(), self.values())
+        return [(parent, child) for child, found in parents.items() for parent in found]
+
+    def predecessors(self, name: str) -> list[str]:
+        """Return the sites that a site is computed from directly."""
+        return direct_parents([self._known(name)], self.values())[name]
+
+    def successors(self, name: str) -> list[str]:
+        """Return the sites that are computed from a site directly."""
+        self._known(name)
+        return [child for parent, child in self.edges if parent == name]
+
+    def _known(self, name: str) -> Site:
+        if name not in self:
+            raise SiteError(
+                sentence(f"The trace has no site {name!r}", found=f"the sites {quoted(self)}")
+                + did_you_mean(name, self)
+            )
+        return self[name]
 
     def log_prob_sum(self, site_filter: Callable[[Site], bool] | None = None) -> Variable:
         """Sum of the log-probabilities of the sites, scaled and masked, as an expression.
