@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,8 @@ _ROWS_OF_ORDER = 1_000_000
 # A stack of batches has at most this many steps and bytes.
 _STEPS_A_STACK = 256
 _BYTES_A_STACK = 32_000_000
+# How long, in seconds, a thread needs to get to where it does without Python's lock.
+_A_MOMENT = 0.0005
 
 
 class BatchVariable(DataVariable):
@@ -145,6 +149,9 @@ class InMemoryFeed(DataFeed):
             shape=(None,) if self.ragged else (None, size),
         )
         self.loaded = (0, 0)  # the steps whose order is in the table
+        self._last = np.inf  # the step after the last one of the fit
+        self._next: tuple[tuple[int, int, int], Future] | None = None
+        self._executor: ThreadPoolExecutor | None = None
         self.expressions = self._expressions()
 
     def _expressions(self) -> dict[str, Variable]:
@@ -182,18 +189,62 @@ class InMemoryFeed(DataFeed):
             n_epochs = -(-(step % self.steps_an_epoch + n_steps) // self.steps_an_epoch)
             n_epochs = max(n_epochs, 2 * (end - begin) // self.steps_an_epoch)
             n_epochs = max(1, min(n_epochs, _ROWS_OF_ORDER // self.total))
-            orders = [self.loader.order(epoch + i, self.seed) for i in range(n_epochs)]
-            if self.ragged:
-                table = np.concatenate(orders)
-            else:
-                used = self.steps_an_epoch * self.size
-                table = np.concatenate([o[:used].reshape(-1, self.size) for o in orders])
+            table = self._ordered(epoch, n_epochs)
             begin = epoch * self.steps_an_epoch
             end = begin + n_epochs * self.steps_an_epoch
             self.table.set_value(table, borrow=True)
             self.offset.set_value(np.array(begin))
             self.loaded = (begin, end)
+            if n_epochs * self.total >= _ROWS_OF_ORDER and end < self._last:
+                self._make_ready(epoch + n_epochs, 1)
         return min(n_steps, end - step)
+
+    def begin(self, step: int, n_steps: int) -> None:
+        """Say which steps a fit will take, so that no more is made ready."""
+        self._last = step + n_steps
+
+    def close(self) -> None:
+        """End the thread that makes orders ready."""
+        if self._executor is not None:
+            self._executor.shutdown(cancel_futures=True)
+            self._executor = self._next = None
+
+    def _ordered(self, epoch: int, n_epochs: int) -> np.ndarray:
+        """Return the table of rows for some epochs."""
+        if self._next is not None:
+            key, future = self._next
+            self._next = None
+            if key == (self.seed, epoch, n_epochs):
+                return future.result()
+        return self._table(self.seed, epoch, n_epochs)
+
+    def _make_ready(self, epoch: int, n_epochs: int) -> None:
+        """Have a thread make the next table while steps are taken.
+
+        A long order takes about as long to shuffle as its epoch takes to be trained on.
+        """
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(1)
+        key = (self.seed, epoch, n_epochs)
+        begun = threading.Event()
+
+        def make() -> np.ndarray:
+            begun.set()
+            return self._table(*key)
+
+        self._next = key, self._executor.submit(make)
+        # Compiled steps keep Python's lock, without which the thread could not even start;
+        # shuffling itself does without it.
+        begun.wait()
+        time.sleep(_A_MOMENT)
+
+    def _table(self, seed: int, epoch: int, n_epochs: int) -> np.ndarray:
+        orders = [self.loader.order(epoch + i, seed) for i in range(n_epochs)]
+        if self.ragged:
+            return orders[0] if n_epochs == 1 else np.concatenate(orders)
+        used = self.steps_an_epoch * self.size
+        tables = [order[:used].reshape(-1, self.size) for order in orders]
+        return tables[0] if n_epochs == 1 else np.concatenate(tables)
 
 
 class StreamFeed(DataFeed):
