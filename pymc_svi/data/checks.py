@@ -10,7 +10,7 @@ import pytensor
 
 from pymc_svi.errors import DataError, did_you_mean, quoted, sentence
 
-__all__ = ["Batch", "as_numbers", "check_batch", "checked_arrays", "length_of"]
+__all__ = ["Batch", "as_numbers", "check_batch", "check_kinds", "checked_arrays", "length_of"]
 
 Batch = dict[str, np.ndarray]
 
@@ -41,9 +41,9 @@ def as_numbers(value: Any, name: str, where: str = "The data") -> np.ndarray:
             sentence(f"{where}: {name!r} has no rows", found="a single number", expected="an array")
         )
     if array.dtype.kind == "f":
-        bad = ~np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
-        if bad.any():
-            rows = np.flatnonzero(bad)
+        finite = np.isfinite(array)
+        if not finite.all():
+            rows = np.flatnonzero(~finite.all(axis=tuple(range(1, array.ndim))))
             raise DataError(
                 sentence(
                     f"{where}: {name!r} has values that are NaN or infinite",
@@ -96,7 +96,12 @@ def check_batch(batch: Mapping[str, Any], like: Mapping[str, np.ndarray], where:
             )
             + hint
         )
-    checked = checked_arrays(batch, where)
+    checked = check_kinds(checked_arrays(batch, where), like, where)
+    return {name: checked[name] for name in like}
+
+
+def check_kinds(checked: Batch, like: Mapping[str, np.ndarray], where: str) -> Batch:
+    """Return arrays if their dtypes, and the shapes of their rows, are those of the first."""
     for name, array in checked.items():
         first = like[name]
         if array.dtype != first.dtype:
@@ -115,7 +120,7 @@ def check_batch(batch: Mapping[str, Any], like: Mapping[str, np.ndarray], where:
                     expected=str(first.shape[1:]),
                 )
             )
-    return {name: checked[name] for name in like}
+    return checked
 
 
 def positive_whole(value: Any, what: str) -> int:

@@ -16,7 +16,7 @@ from pymc_svi.data.checks import (
     length_of,
     positive_whole,
 )
-from pymc_svi.data.sources import BatchSource, ParquetSource, RowSource, Stream
+from pymc_svi.data.sources import BatchSource, ParquetSource, RowSource, Stream, TableSource
 from pymc_svi.errors import sentence
 
 __all__ = ["DataLoader"]
@@ -248,6 +248,9 @@ class DataLoader:
     def _streamed(self, epoch: int, seed: int) -> Iterator[Batch]:
         assert self.source is not None
         seed = self.seed if self.seed is not None else seed
+        if isinstance(self.source, TableSource):  # which checks whole tables
+            yield from self.source.batches(epoch, seed)
+            return
         first: Batch | None = None
         for number, batch in enumerate(self.source.batches(epoch, seed)):
             where = f"Batch {number} of epoch {epoch}"

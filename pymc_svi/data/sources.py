@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from pymc_svi.data.checks import Batch, DataError, columns_of
+from pymc_svi.data.checks import (
+    Batch,
+    DataError,
+    check_kinds,
+    checked_arrays,
+    columns_of,
+    length_of,
+)
 from pymc_svi.errors import quoted, sentence
 
-__all__ = ["BatchSource", "ParquetSource", "RowSource", "Stream", "StreamEnded", "as_named"]
+__all__ = [
+    "BatchSource",
+    "ParquetSource",
+    "RowSource",
+    "Stream",
+    "StreamEnded",
+    "TableSource",
+    "as_named",
+]
 
 
 class StreamEnded(DataError):
@@ -87,7 +103,63 @@ def _length(value: Any) -> int | None:
         return None
 
 
-class RowSource:
+class TableSource(ABC):
+    """Base of the sources that are read in tables of many rows, and cut into batches.
+
+    Parameters
+    ----------
+    batch_size : int
+        Rows of a batch.
+    shuffle : bool
+        Whether to shuffle.
+    drop_last : bool
+        Whether to leave out a last batch with fewer rows.
+    buffer_size : int
+        How many rows are shuffled together.
+    """
+
+    total_size: int
+
+    def __init__(self, batch_size: int, shuffle: bool, drop_last: bool, buffer_size: int):
+        self.batch_size, self.shuffle, self.drop_last = batch_size, shuffle, drop_last
+        self.buffer_size = max(buffer_size, batch_size)
+
+    @property
+    def n_batches(self) -> int:
+        """Batches of an epoch."""
+        whole, rest = divmod(self.total_size, self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    @abstractmethod
+    def tables(self, epoch: int, seed: int) -> Iterator[tuple[str, Batch]]:
+        """Yield the tables of one epoch, each with what it is called in messages."""
+
+    def stacks(self, epoch: int, seed: int) -> Iterator[Batch]:
+        """Yield the batches of one epoch, many at a time: arrays of shape (batches, rows, ...)."""
+        generator = np.random.default_rng([seed, epoch, 1]) if self.shuffle else None
+        yield from stacked(
+            self._checked(epoch, seed),
+            self.batch_size,
+            self.drop_last,
+            generator,
+            self.buffer_size,
+        )
+
+    def batches(self, epoch: int, seed: int) -> Iterator[Batch]:
+        """Yield the batches of one epoch."""
+        for stack in self.stacks(epoch, seed):
+            for number in range(len(next(iter(stack.values())))):
+                yield {name: array[number] for name, array in stack.items()}
+
+    def _checked(self, epoch: int, seed: int) -> Iterator[Batch]:
+        first: Batch | None = None
+        for where, table in self.tables(epoch, seed):
+            checked = checked_arrays(table, where)
+            first = first or checked
+            yield check_kinds(checked, first, where)
+
+
+class RowSource(TableSource):
     """Arrays on disk that are read in slices of rows, such as those of a zarr store.
 
     Batches are consecutive rows. With shuffling, blocks of rows come in random order, and the
@@ -108,36 +180,26 @@ class RowSource:
     """
 
     def __init__(self, arrays, batch_size: int, shuffle: bool, drop_last: bool, buffer_size: int):
+        super().__init__(batch_size, shuffle, drop_last, buffer_size)
         self.arrays = arrays
-        self.batch_size, self.shuffle, self.drop_last = batch_size, shuffle, drop_last
         lengths = {int(array.shape[0]) for array in arrays.values()}
         if len(lengths) != 1:
             raise DataError(
                 sentence("The arrays have different numbers of rows", found=str(sorted(lengths)))
             )
         [self.total_size] = lengths
-        self.n_batches = _batches_in(self.total_size, batch_size, drop_last)
-        self.block = max(batch_size, buffer_size // batch_size * batch_size)
+        self.buffer_size = self.buffer_size // batch_size * batch_size
 
-    def batches(self, epoch: int, seed: int) -> Iterator[Batch]:
-        """Yield the batches of one epoch."""
-        blocks = [
-            (start, min(start + self.block, self.total_size))
-            for start in range(0, self.total_size, self.block)
-        ]
-        tables = (
-            {name: np.asarray(array[start:stop]) for name, array in self.arrays.items()}
-            for start, stop in _in_order(blocks, epoch, seed, self.shuffle)
-        )
-        yield from rebatched(
-            tables, self.batch_size, self.drop_last, self._generator(epoch, seed), self.block
-        )
-
-    def _generator(self, epoch: int, seed: int) -> np.random.Generator | None:
-        return np.random.default_rng([seed, epoch, 1]) if self.shuffle else None
+    def tables(self, epoch: int, seed: int) -> Iterator[tuple[str, Batch]]:
+        """Yield slices of rows."""
+        starts = range(0, self.total_size, self.buffer_size)
+        for start in _in_order(starts, epoch, seed, self.shuffle):
+            stop = min(start + self.buffer_size, self.total_size)
+            table = {name: np.asarray(array[start:stop]) for name, array in self.arrays.items()}
+            yield f"Rows {start} to {stop}", table
 
 
-class ParquetSource:
+class ParquetSource(TableSource):
     """A folder of Parquet files, read a row group at a time.
 
     Parameters
@@ -161,6 +223,7 @@ class ParquetSource:
     ):
         import pyarrow.parquet as parquet
 
+        super().__init__(batch_size, shuffle, drop_last, buffer_size)
         path = Path(folder)
         self.files = [path] if path.is_file() else sorted(path.glob("**/*.parquet"))
         if not self.files:
@@ -191,22 +254,18 @@ class ParquetSource:
             )
         if self.total_size == 0:
             raise DataError(sentence("The Parquet files have no rows", found=str(path)))
-        self.batch_size, self.shuffle, self.drop_last = batch_size, shuffle, drop_last
-        self.buffer_size = max(buffer_size, batch_size)
-        self.n_batches = _batches_in(self.total_size, batch_size, drop_last)
 
-    def batches(self, epoch: int, seed: int) -> Iterator[Batch]:
-        """Yield the batches of one epoch."""
-        generator = np.random.default_rng([seed, epoch, 1]) if self.shuffle else None
-        tables = map(self._read, _in_order(self.groups, epoch, seed, self.shuffle))
-        yield from rebatched(tables, self.batch_size, self.drop_last, generator, self.buffer_size)
+    def tables(self, epoch: int, seed: int) -> Iterator[tuple[str, Batch]]:
+        """Yield row groups."""
+        for file, number in _in_order(self.groups, epoch, seed, self.shuffle):
+            yield f"{file.name}, row group {number}", self._read((file, number))
 
     def _read(self, group: tuple[Path, int]) -> Batch:
         import pyarrow.parquet as parquet
 
         file, number = group
-        with parquet.ParquetFile(file) as opened:
-            # No threads and no pre-buffering: the memory of one row group and no more.
+        # Mapped and without threads or pre-buffering: the memory of one row group and no more.
+        with parquet.ParquetFile(file, memory_map=True) as opened:
             table = opened.read_row_group(
                 number, columns=columns_of(self.columns), use_threads=False
             )
@@ -237,45 +296,46 @@ def _in_order(items: Sequence[Any], epoch: int, seed: int, shuffle: bool) -> Ite
     return (items[i] for i in order)
 
 
-def _batches_in(rows: int, batch_size: int, drop_last: bool) -> int:
-    return rows // batch_size if drop_last else -(-rows // batch_size)
-
-
-def rebatched(
+def stacked(
     tables: Iterable[Batch],
     batch_size: int,
     drop_last: bool,
     generator: np.random.Generator | None,
     buffer_size: int,
 ) -> Iterator[Batch]:
-    """Cut tables of any lengths into batches of one, the rows of a buffer shuffled.
+    """Cut tables of any lengths into batches of one length, many of them in one array.
 
     A buffer of rows is filled from the tables, shuffled, and all its whole batches are given
     out; the rows that are left over start the next buffer.
     """
     held: list[Batch] = []
     rows = 0
+    enough = max(batch_size, buffer_size if generator is not None else 1)
     for table in tables:
         held.append(table)
-        rows += len(next(iter(table.values())))
-        if rows >= max(batch_size, buffer_size if generator is not None else 1):
+        rows += length_of(table)
+        if rows >= enough:
             buffer = _joined(held, generator)
             whole = rows // batch_size * batch_size
-            for start in range(0, whole, batch_size):
-                yield {name: array[start : start + batch_size] for name, array in buffer.items()}
+            yield _cut(buffer, 0, whole, batch_size)
             held = [{name: array[whole:].copy() for name, array in buffer.items()}]
             rows -= whole
     if rows:
         buffer = _joined(held, generator)
-        for start in range(0, rows, batch_size):
-            batch = {name: array[start : start + batch_size] for name, array in buffer.items()}
-            if not drop_last or rows - start >= batch_size:
-                yield batch
+        whole = rows // batch_size * batch_size
+        if whole:
+            yield _cut(buffer, 0, whole, batch_size)
+        if whole < rows and not drop_last:
+            yield _cut(buffer, whole, rows, rows - whole)
+
+
+def _cut(buffer: Batch, start: int, stop: int, size: int) -> Batch:
+    return {n: a[start:stop].reshape(-1, size, *a.shape[1:]) for n, a in buffer.items()}
 
 
 def _joined(tables: Sequence[Batch], generator: np.random.Generator | None) -> Batch:
     joined = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
     if generator is None:
         return joined
-    order = generator.permutation(len(next(iter(joined.values()))))
-    return {name: array[order] for name, array in joined.items()}
+    order = generator.permutation(length_of(joined))
+    return {name: array.take(order, axis=0) for name, array in joined.items()}

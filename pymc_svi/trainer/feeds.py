@@ -23,7 +23,7 @@ from pytensor.tensor.type import TensorType
 
 from pymc_svi.data import DataLoader
 from pymc_svi.data.checks import Batch, check_batch
-from pymc_svi.data.sources import Stream, StreamEnded
+from pymc_svi.data.sources import Stream, StreamEnded, TableSource
 from pymc_svi.engine.arguments import DataVariable
 from pymc_svi.errors import sentence
 
@@ -32,7 +32,7 @@ __all__ = ["BatchVariable", "DataFeed", "InMemoryFeed", "StreamFeed", "feed_of",
 # Orders of rows are loaded for as many epochs as have this many rows, but at least for one.
 _ROWS_OF_ORDER = 1_000_000
 # A stack of batches has at most this many steps and bytes.
-_STEPS_A_STACK = 256
+_STEPS_A_STACK = 1_024
 _BYTES_A_STACK = 32_000_000
 # How long, in seconds, a thread needs to get to where it does without Python's lock.
 _A_MOMENT = 0.0005
@@ -87,8 +87,12 @@ class DataFeed(ABC):
         Rows of a batch; None where they differ from batch to batch.
     first : dict of str to numpy.ndarray
         The first batch.
+    starts_anew : bool
+        Whether it can be read from the beginning again, in the order of another seed.
     """
 
+    starts_anew = True
+    loaded: tuple[int, int]
     placeholders: dict[str, DataVariable]
     expressions: dict[str, Variable]
     rows: int | None
@@ -108,6 +112,12 @@ class DataFeed(ABC):
 
     def close(self) -> None:  # noqa: B027
         """End what runs in the background."""
+
+    def start_anew(self, seed: int) -> None:
+        """Go back to the beginning, with the order of a seed."""
+        self.close()
+        self.seed = seed
+        self.loaded = (0, 0)
 
     def batch_at(self, step: int) -> Batch:
         """Return the batch of a step."""
@@ -254,6 +264,7 @@ class StreamFeed(DataFeed):
         super().__init__(loader, seed)
         assert loader.source is not None
         self.source = loader.source
+        self.starts_anew = isinstance(self.source, TableSource)
         self.total = loader.total_size  # an error if it is not known
         self.rows = None
         self._pending: Iterator[Batch] | None = None
@@ -310,6 +321,9 @@ class StreamFeed(DataFeed):
 
     def _stacks(self, step: int) -> Iterator[tuple[Batch, int]]:
         """Yield stacks of batches of one size, from the one of ``step`` on."""
+        if isinstance(self.source, TableSource):
+            yield from self._stacks_of_tables(self.source, step)
+            return
         held: list[Batch] = []
         most = _STEPS_A_STACK
         batches = self._batches(step)
@@ -321,12 +335,25 @@ class StreamFeed(DataFeed):
                 held = []
             held.append(batch)
             n_bytes = sum(array.nbytes for array in batch.values())
-            most = max(1, min(_STEPS_A_STACK, _BYTES_A_STACK // max(1, n_bytes)))
+            most = _most_steps(n_bytes)
             if len(held) >= most:
                 yield self._stacked(held)
                 held = []
         if held:
             yield self._stacked(held)
+
+    def _stacks_of_tables(self, source: TableSource, step: int) -> Iterator[tuple[Batch, int]]:
+        """Yield what a source stacks itself, in parts that are not too long."""
+        epoch, skipped = divmod(step, source.n_batches)
+        while True:
+            for stack in source.stacks(epoch, self.seed):
+                size = len(stack[self._name])
+                most = _most_steps(sum(array.nbytes for array in stack.values()) // size)
+                for start in range(skipped, size, most):
+                    part = {name: array[start : start + most] for name, array in stack.items()}
+                    yield part, len(part[self._name])
+                skipped = max(0, skipped - size)
+            epoch += 1
 
     @property
     def _name(self) -> str:
@@ -436,6 +463,11 @@ class _Reader:
         self._closed.set()
         if self._queue is not None:
             self._thread.join(timeout=10)
+
+
+def _most_steps(bytes_of_a_batch: int) -> int:
+    """Return how many batches a stack may hold."""
+    return max(1, min(_STEPS_A_STACK, _BYTES_A_STACK // max(1, bytes_of_a_batch)))
 
 
 def feed_of(loader: DataLoader, seed: int) -> DataFeed:

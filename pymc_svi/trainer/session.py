@@ -63,11 +63,10 @@ class Session:
 
     def can_be_used_again(self, data_seed: int) -> bool:
         """Whether the compiled step gives the numbers of a new one."""
-        if self.feed is None or self.feed.loader.source is not None:
+        if self.feed is None or not self.feed.starts_anew:
             return False
         seed = self.feed.loader.seed
-        self.feed.seed = data_seed if seed is None else seed
-        self.feed.loaded = (0, 0)  # type: ignore[attr-defined]
+        self.feed.start_anew(data_seed if seed is None else seed)
         return built_model(self.svi.model) is None
 
     def evaluate(self, state: SVIState, batch: Mapping[str, Any]) -> float:

@@ -48,9 +48,21 @@ def assert_same(a, b):
     np.testing.assert_array_equal(a.losses, b.losses)
 
 
-@pytest.mark.parametrize("kind", ["shuffled", "in order", "stream"])
+def parquet(folder):
+    """A loader of a folder in which row groups, buffers and batches end at different rows."""
+    pq = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    folder.mkdir(exist_ok=True)
+    pq.write_table(pyarrow.table({"y": Y}), folder / "0.parquet", row_group_size=17)
+    return DataLoader.from_parquet(folder, batch_size=5, buffer_size=12)
+
+
+@pytest.mark.parametrize("kind", ["shuffled", "in order", "stream", "parquet"])
 def test_a_resumed_fit_has_the_numbers_of_an_unbroken_one(tmp_path, kind):
     def make(folder=None):
+        if kind == "parquet":
+            return trainer(folder, data=parquet(tmp_path / "data"))
         if kind == "stream":
             return trainer(folder, data=stream())
         return trainer(folder, shuffle=kind == "shuffled")
@@ -73,6 +85,14 @@ def test_one_trainer_fits_twice_with_the_numbers_of_two():
     assert_same(b, trainer().fit(n=20, random_seed=2))
 
 
+def test_one_trainer_fits_twice_from_files_with_the_numbers_of_two(tmp_path):
+    once = trainer(data=parquet(tmp_path))
+    a, b = once.fit(n=14, random_seed=1), once.fit(n=9, random_seed=2)
+    assert_same(a, trainer(data=parquet(tmp_path)).fit(n=14, random_seed=1))
+    assert_same(b, trainer(data=parquet(tmp_path)).fit(n=9, random_seed=2))
+    assert not np.array_equal(a.losses[:9], b.losses)
+
+
 def test_each_epoch_has_each_row_once_in_another_order():
     loader = DataLoader({"y": np.arange(53.0)}, batch_size=10)
     epochs = [np.concatenate([b["y"] for b in loader.batches(e, seed=1)]) for e in range(2)]
@@ -81,16 +101,20 @@ def test_each_epoch_has_each_row_once_in_another_order():
     assert not np.array_equal(*epochs)
 
 
-def test_compiled_steps_see_the_rows_that_the_loader_gives():
+def test_compiled_steps_see_the_rows_that_the_loader_gives(tmp_path):
     from pymc_svi.trainer.feeds import feed_of
 
-    for options in ({"batch_size": 10}, {"batch_size": 10, "drop_last": True}, {"shuffle": False}):
-        loader = DataLoader({"y": Y}, **{"batch_size": 7, **options})
+    loaders = [
+        DataLoader({"y": Y}, **{"batch_size": 7, **options})
+        for options in ({}, {"batch_size": 10, "drop_last": True}, {"shuffle": False})
+    ]
+    for loader in [*loaders, parquet(tmp_path)]:
         feed = feed_of(loader, 5)
         steps = iter(range(1_000))
         for epoch in range(3):
             for batch in loader.batches(epoch, 5):
                 np.testing.assert_array_equal(feed.batch_at(next(steps))["y"], batch["y"])
+        feed.close()
 
 
 def test_orders_that_are_made_ready_meanwhile_are_those_of_the_loader(monkeypatch):

@@ -1,0 +1,1 @@
+"""Minibatches: steps a second by rows, beside NumPyro, and from Parquet files."""

@@ -1,0 +1,42 @@
+"""pymc_svi: in memory, or from a folder of Parquet files."""
+
+from __future__ import annotations
+
+import resource
+
+import pymc as pm
+
+from benchmarks.minibatch.problem import BATCH, COLUMNS, measure, options, regression
+from pymc_svi import SVI, DataLoader, Trainer, optim
+from pymc_svi.guides import AutoNormal
+
+
+def model(X, y):
+    """A linear regression."""
+    w = pm.Normal("w", 0.0, 1.0, shape=X.shape[1])
+    pm.Normal("y", X @ w, 1.0, observed=y)
+
+
+def main() -> None:
+    """Measure."""
+    given = options()
+    if given.folder:
+        columns = {"X": [f"x{i}" for i in range(COLUMNS)], "y": "y"}
+        loader = DataLoader.from_parquet(given.folder, columns, batch_size=BATCH, drop_last=True)
+    else:
+        X, y = regression(given.rows)
+        loader = DataLoader({"X": X, "y": y}, batch_size=BATCH, drop_last=True)
+    trainer = Trainer(SVI(model, AutoNormal(model), optim.Adam(0.01)), loader)
+    trainer.fit(n=10, random_seed=0)
+    compiled = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    measure(
+        lambda steps: trainer.fit(n=steps, random_seed=1),
+        given.seconds,
+        given.repeats,
+        compiled_mb=compiled,
+        total_rows=loader.total_size,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""``python -m benchmarks.minibatch.run``: minibatches by rows of data, beside NumPyro.
+
+Each figure is measured in a process of its own; all of a round before the next round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+from benchmarks.environments import NotAvailable, python_of
+from benchmarks.minibatch.problem import BATCH, COLUMNS, regression
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "minibatch.md"
+OURS = "pymc_svi, `Trainer`"
+PEERS = {
+    OURS: ("benchmarks.minibatch.ours", "", None),
+    "NumPyro, Python loop over jitted `update`": ("benchmarks.minibatch.numpyro_peer", "loop", 1),
+    "the same in float64": ("benchmarks.minibatch.numpyro_peer", "loop_x64", 1),
+    "NumPyro, `lax.scan` that indexes inside": ("benchmarks.minibatch.numpyro_peer", "scan", 1),
+    "the same scan in float64": ("benchmarks.minibatch.numpyro_peer", "scan_x64", 1),
+}
+
+
+def worker(module: str, *arguments: str, python: str = sys.executable) -> dict:
+    """Run a worker and return what it printed."""
+    environ = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "JAX_PLATFORMS": "cpu",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+    }
+    done = subprocess.run(
+        [python, "-m", module, *arguments], cwd=ROOT, env=environ, capture_output=True, text=True
+    )
+    if done.returncode:
+        return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1]}
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def write_parquet(folder: Path, rows: int, rows_a_file: int = 500_000) -> int:
+    """Write random rows; return the bytes that they have in memory."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    X, y = regression(rows_a_file)
+    columns = {**{f"x{i}": X[:, i] for i in range(COLUMNS)}, "y": y}
+    first = folder / "0.parquet"
+    parquet.write_table(pyarrow.table(columns), first, row_group_size=50_000)
+    for number in range(1, rows // rows_a_file):  # the contents do not matter, their size does
+        (folder / f"{number}.parquet").symlink_to(first)
+    return rows * (COLUMNS + 1) * 8
+
+
+def main() -> None:
+    """Measure, print the tables and save them."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, nargs="+", default=[10**4, 10**5, 10**6, 10**7])
+    parser.add_argument("--stream-rows", type=int, nargs="*", default=[6_000_000, 60_000_000])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--no-save", action="store_true")
+    given = parser.parse_args()
+    try:
+        numpyro = python_of("numpyro")
+    except NotAvailable as error:
+        numpyro = None
+        print(f"NumPyro: not available: {error}")
+    rates: dict[tuple[str, int], list[float]] = defaultdict(list)
+    streams: dict[int, list[dict]] = defaultdict(list)
+    common = ["--seconds", str(given.seconds), "--repeats", "1"]
+    with tempfile.TemporaryDirectory() as temporary:
+        folders = {}
+        for rows in given.stream_rows:
+            folders[rows] = Path(temporary, str(rows))
+            folders[rows].mkdir()
+            write_parquet(folders[rows], rows)
+        for round_ in range(given.rounds):
+            for rows in given.rows:
+                for name, (module, how, elsewhere) in PEERS.items():
+                    if elsewhere and numpyro is None:
+                        continue
+                    found = worker(
+                        module, "--rows", str(rows), "--how", how, *common,
+                        python=numpyro if elsewhere else sys.executable,
+                    )  # fmt: skip
+                    print(f"[{round_ + 1}] {rows:,} {name}: {found}", flush=True)
+                    rates[name, rows] += found.get("steps_per_s", [])
+            for rows, folder in folders.items():
+                found = worker(
+                    PEERS[OURS][0], "--rows", str(rows), "--folder", str(folder), *common
+                )
+                print(f"[{round_ + 1}] {rows:,} Parquet: {found}", flush=True)
+                if "failed" not in found:
+                    streams[rows].append(found)
+    report = _report(given, rates, streams)
+    print(report)
+    if not given.no_save:
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(report)
+
+
+def _report(given, rates, streams) -> str:
+    lines = [
+        "# Minibatches",
+        "",
+        f"Linear regression, {BATCH} of N rows x {COLUMNS} columns a step, mean-field guide, Adam; "
+        f"median of {given.rounds} rounds of {given.seconds:g} s, one thread for arithmetic. "
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, load {os.getloadavg()[0]:.1f} on "
+        f"{os.cpu_count()} cores.",
+        "",
+        "## In memory: steps a second",
+        "",
+        "| | " + " | ".join(f"N = {rows:,}" for rows in given.rows) + " |",
+        "|---|" + "---|" * len(given.rows),
+    ]
+    for name in PEERS:
+        cells = [f"{median(r):,.0f}" if (r := rates[name, rows]) else "-" for rows in given.rows]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    cells = [f"{1e6 / median(r):.1f}" if (r := rates[OURS, n]) else "-" for n in given.rows]
+    lines.append("| ours, microseconds a step | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "pymc_svi goes through the rows without repeating any in an epoch, in float64; NumPyro's "
+        "scan draws them with replacement, which needs no order of the rows.",
+    ]
+    if streams:
+        size = {rows: rows * (COLUMNS + 1) * 8 / 1e9 for rows in streams}
+        lines += [
+            "",
+            "## From Parquet files",
+            "",
+            "| rows | as arrays | steps/s | peak memory | of it before the first batch |",
+            "|---|---|---|---|---|",
+        ]
+        for rows, found in streams.items():
+            rate = median(rate for each in found for rate in each["steps_per_s"])
+            peak = max(each["peak_mb"] for each in found)
+            before = median(each["compiled_mb"] for each in found)
+            lines.append(
+                f"| {rows:,} | {size[rows]:.1f} GB | {rate:,.0f} | {peak:,.0f} MB "
+                f"| {before:,.0f} MB |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
