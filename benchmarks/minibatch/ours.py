@@ -33,6 +33,7 @@ def main() -> None:
         lambda steps: trainer.fit(n=steps, random_seed=1),
         given.seconds,
         given.repeats,
+        0 if given.folder else given.rows // BATCH,
         compiled_mb=compiled,
         total_rows=loader.total_size,
     )

@@ -78,6 +78,7 @@ def main() -> None:
         numpyro = None
         print(f"NumPyro: not available: {error}")
     rates: dict[tuple[str, int], list[float]] = defaultdict(list)
+    cpu_rates: dict[tuple[str, int], list[float]] = defaultdict(list)
     streams: dict[int, list[dict]] = defaultdict(list)
     common = ["--seconds", str(given.seconds), "--repeats", "1"]
     with tempfile.TemporaryDirectory() as temporary:
@@ -97,6 +98,7 @@ def main() -> None:
                     )  # fmt: skip
                     print(f"[{round_ + 1}] {rows:,} {name}: {found}", flush=True)
                     rates[name, rows] += found.get("steps_per_s", [])
+                    cpu_rates[name, rows] += found.get("steps_per_cpu_s", [])
             for rows, folder in folders.items():
                 found = worker(
                     PEERS[OURS][0], "--rows", str(rows), "--folder", str(folder), *common
@@ -104,14 +106,26 @@ def main() -> None:
                 print(f"[{round_ + 1}] {rows:,} Parquet: {found}", flush=True)
                 if "failed" not in found:
                     streams[rows].append(found)
-    report = _report(given, rates, streams)
+    report = _report(given, rates, cpu_rates, streams)
     print(report)
     if not given.no_save:
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(report)
 
 
-def _report(given, rates, streams) -> str:
+def _table(sizes: list[int], rates) -> list[str]:
+    """Return a table of medians, with the microseconds of one of our steps below."""
+    lines = ["| | " + " | ".join(f"N = {rows:,}" for rows in sizes) + " |"]
+    lines.append("|---|" + "---|" * len(sizes))
+    for name in PEERS:
+        cells = [f"{median(r):,.0f}" if (r := rates[name, rows]) else "-" for rows in sizes]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    cells = [f"{1e6 / median(r):.1f}" if (r := rates[OURS, rows]) else "-" for rows in sizes]
+    lines.append("| ours, microseconds a step | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _report(given, rates, cpu_rates, streams) -> str:
     lines = [
         "# Minibatches",
         "",
@@ -120,16 +134,16 @@ def _report(given, rates, streams) -> str:
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, load {os.getloadavg()[0]:.1f} on "
         f"{os.cpu_count()} cores.",
         "",
-        "## In memory: steps a second",
+        "## In memory",
         "",
-        "| | " + " | ".join(f"N = {rows:,}" for rows in given.rows) + " |",
-        "|---|" + "---|" * len(given.rows),
+        "Steps a second:",
+        "",
+        *_table(given.rows, rates),
+        "",
+        "Steps a second of CPU time, of all threads, which other programs on the machine change less:",
+        "",
+        *_table(given.rows, cpu_rates),
     ]
-    for name in PEERS:
-        cells = [f"{median(r):,.0f}" if (r := rates[name, rows]) else "-" for rows in given.rows]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    cells = [f"{1e6 / median(r):.1f}" if (r := rates[OURS, n]) else "-" for n in given.rows]
-    lines.append("| ours, microseconds a step | " + " | ".join(cells) + " |")
     lines += [
         "",
         "pymc_svi goes through the rows without repeating any in an epoch, in float64; NumPyro's "

@@ -8,6 +8,7 @@ import pytensor
 import pytest
 
 from pymc_svi import ASVGD, SVGD, DataLoader, Trainer, fit, optim
+from pymc_svi.errors import SiteError
 
 Y = np.random.default_rng(0).normal(2.0, 1.5, size=90)
 
@@ -70,3 +71,10 @@ def test_fit_refuses_an_objective_beside_stein_methods():
 
     with pytest.raises(TypeError, match="'svgd' has its own objective"):
         fit(normal_data, "svgd", 1, loss=Trace_ELBO())
+
+
+def test_particles_cannot_be_weighed_against_the_posterior():
+    method = SVGD(normal_data, num_particles=8)
+    result = method.run(2, Y, random_seed=0, progressbar=False)
+    with pytest.raises(SiteError, match="the guide puts 'mu' at 8 points.*no density"):
+        result.diagnose(random_seed=0)
