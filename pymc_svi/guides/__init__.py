@@ -27,6 +27,7 @@ from pymc_svi.guides.normal import AutoNormal
 from pymc_svi.guides.normalizing_flow import AutoBNAFNormal, AutoIAFNormal, AutoNormalizingFlow
 from pymc_svi.guides.particles import AutoParticles
 from pymc_svi.guides.semi_dais import AutoSemiDAIS
+from pymc_svi.guides.structured import AutoStructured
 
 __all__ = [
     "AutoBNAFNormal",
@@ -46,6 +47,7 @@ __all__ = [
     "AutoNormalizingFlow",
     "AutoParticles",
     "AutoSemiDAIS",
+    "AutoStructured",
     "AutoSurrogateLikelihoodDAIS",
     "ChosenGuide",
     "NeuTraReparam",

@@ -13,6 +13,7 @@ from pymc_svi.guides import (
     AutoLowRankMultivariateNormal,
     AutoMultivariateNormal,
     AutoNormal,
+    AutoStructured,
 )
 from tests.models import wedge
 
@@ -42,6 +43,13 @@ PARAMS = {
         "auto_loc": LOC,
         "auto_scale": SCALE * 0.8,
         "auto_cov_factor": np.full((3, 2), 0.75 / np.sqrt(2)),
+    },
+    AutoStructured: {
+        "mu_auto_loc": LOC[:2],
+        "mu_auto_scale_tril": np.diag(SCALE[:2]),
+        "sigma_auto_loc": LOC[2],
+        "sigma_auto_scale_tril": SCALE[2:, None],
+        "sigma_auto_weight_mu": np.zeros((1, 2)),
     },
 }
 FAMILIES = pytest.mark.parametrize("family", PARAMS, ids=lambda family: family.__name__)

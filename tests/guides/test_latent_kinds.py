@@ -1,4 +1,4 @@
-"""Both autoguides on every kind of latent site.
+"""Normal autoguides on every kind of latent site.
 
 The reference is PyMC's own ``model.logp()`` in unconstrained space, which goes another way: it
 transforms the value variables of a finished model, where a guide transforms each draw as the
@@ -22,7 +22,7 @@ from scipy.stats import norm
 from pymc_svi import SVI
 from pymc_svi.gradients.draws import pathwise
 from pymc_svi.gradients.particles import random_variables
-from pymc_svi.guides import AutoMultivariateNormal, AutoNormal
+from pymc_svi.guides import AutoMultivariateNormal, AutoNormal, AutoStructured
 from pymc_svi.handlers import trace
 from pymc_svi.results.sampling import draw_function
 from tests.checks import as_built, assert_mean
@@ -119,7 +119,7 @@ KINDS = [
     user_transforms,
     xtensors,
 ]
-GUIDES = [AutoNormal, AutoMultivariateNormal]
+GUIDES = [AutoNormal, AutoMultivariateNormal, AutoStructured]
 quiet = pytest.mark.filterwarnings("ignore::pymc.exceptions.ImputationWarning")
 
 
@@ -133,6 +133,8 @@ def drawn(model, guide, n=7):
     if isinstance(guide, AutoMultivariateNormal):
         factor += np.tril(rng.normal(0.0, 0.2, (size, size)), -1)
         values = {"auto_loc": loc, "auto_scale_tril": factor}
+    elif isinstance(guide, AutoStructured):
+        values, factor = structured_params(store.sites, loc, rng)
     else:
         values, at = {}, 0
         for name, site in store.sites.items():
@@ -154,6 +156,26 @@ def drawn(model, guide, n=7):
     unconstrained = np.concatenate(locs) + draws["noise"] @ factor.T
     log_q = norm.logpdf(draws["noise"]).sum(axis=1) - np.log(np.diag(factor)).sum()
     return draws["loss"], unconstrained, log_q
+
+
+def structured_params(sites, loc, rng):
+    """Params of a full-rank Normal in conditional form, and the factor of its covariance."""
+    values, rows, factor = {}, {}, np.zeros((len(loc), len(loc)))
+    for name, site in sites.items():
+        start = site.unconstrained.get_value()
+        stem, _, what = name.partition("_auto_")
+        if what == "loc":
+            begin = sum(row.stop - row.start for row in rows.values())
+            rows[stem] = slice(begin, begin + start.size)
+            values[name] = loc[rows[stem]].reshape(start.shape)
+        elif what == "scale_tril":
+            n = rows[stem].stop - rows[stem].start
+            tril = np.tril(rng.normal(0.0, 0.2, (n, n)), -1) + np.diag(rng.uniform(0.2, 0.5, n))
+            values[name] = factor[rows[stem], rows[stem]] = tril
+        else:
+            values[name] = weight = rng.normal(0.0, 0.3, start.shape)
+            factor[rows[stem]] += weight @ factor[rows[what.removeprefix("weight_")]]
+    return values, factor
 
 
 @lru_cache
