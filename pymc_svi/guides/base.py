@@ -421,7 +421,7 @@ class _Latents(Handler):
         if not site.is_latent or site.value is not None:
             site.stop = True
             return
-        with self._outside():
+        with self._outside(site):
             drawn = self.draw(site)
         if drawn is None:
             return
@@ -441,7 +441,7 @@ class _Latents(Handler):
         site.log_density_at = log_density_at
 
     @contextmanager
-    def _outside(self) -> Iterator[None]:
+    def _outside(self, site: Site) -> Iterator[None]:
         """Inside, the guide's params pass by the model's own handlers, but not its plates.
 
         ``block(model, expose=["x"])`` hides sites of the model; the params are the guide's.
@@ -449,6 +449,8 @@ class _Latents(Handler):
         stack = STACK.get()
         here = next(i for i, handler in enumerate(stack) if handler is self)
         plates = tuple(handler for handler in stack[here + 1 :] if isinstance(handler, plate))
+        if not plates:  # those of a built model are not entered when it is walked
+            plates = tuple(plate.inside(frame) for frame in site.plates)
         token = STACK.set((*stack[: here + 1], *plates))
         try:
             yield

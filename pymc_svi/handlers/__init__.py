@@ -10,11 +10,12 @@ from pymc_svi.handlers.condition import condition, uncondition
 from pymc_svi.handlers.core import Handler
 from pymc_svi.handlers.do import do
 from pymc_svi.handlers.equalize import equalize
+from pymc_svi.handlers.frame import Frame
 from pymc_svi.handlers.infer_config import infer_config
 from pymc_svi.handlers.interception import install
 from pymc_svi.handlers.lift import lift
-from pymc_svi.handlers.mask import mask
-from pymc_svi.handlers.plate import Frame, plate, plate_stack, subsample
+from pymc_svi.handlers.mask import get_mask, mask
+from pymc_svi.handlers.plate import block_plate, get_plates, plate, plate_stack, subsample
 from pymc_svi.handlers.reparam import Reparam, reparam
 from pymc_svi.handlers.replay import replay
 from pymc_svi.handlers.scale import scale
@@ -31,11 +32,14 @@ __all__ = [
     "Site",
     "Trace",
     "block",
+    "block_plate",
     "check_plates",
     "check_plates_match",
     "condition",
     "do",
     "equalize",
+    "get_mask",
+    "get_plates",
     "infer_config",
     "lift",
     "mask",

@@ -6,12 +6,22 @@ from typing import Any
 
 import numpy as np
 import pytensor
+import pytensor.tensor as pt
 from pymc.distributions.shape_utils import change_dist_size
 from pytensor.graph.basic import Variable
 from pytensor.tensor.random.type import RandomType
+from pytensor.xtensor.shape import Transpose
 from pytensor.xtensor.type import XTensorType
+from pytensor.xtensor.vectorization import XRV
 
-__all__ = ["batch_shape", "fresh", "is_distribution", "support_ndim", "with_batch_shape"]
+__all__ = [
+    "batch_shape",
+    "fresh",
+    "is_distribution",
+    "support_ndim",
+    "with_batch_shape",
+    "with_dim_length",
+]
 
 
 def is_distribution(value: Any) -> bool:
@@ -47,3 +57,18 @@ def with_batch_shape(rv: Variable, shape: tuple[Any, ...]) -> Variable:
     if batch_shape(rv) == tuple(shape):
         return fresh(rv)
     return change_dist_size(rv, new_size=tuple(shape))
+
+
+def with_dim_length(rv: Variable, dim: str, length: int) -> Variable:
+    """Return a distribution with named dims and another length of one of them.
+
+    Where the dim is that of a parameter its length is the parameter's, and ``rv`` is returned.
+    """
+    node = rv.owner
+    if isinstance(node.op, Transpose):
+        return node.op(with_dim_length(node.inputs[0], dim, length))
+    if not isinstance(node.op, XRV) or dim not in node.op.extra_dims:
+        return rv
+    inputs = list(fresh(rv).owner.inputs)
+    inputs[1 + node.op.extra_dims.index(dim)] = pt.constant(length, dtype="int64")
+    return node.op.make_node(*inputs).outputs[node.outputs.index(rv)]

@@ -23,10 +23,12 @@ from pytensor.compile import view_op
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.replace import graph_replace
 from pytensor.sparse.type import SparseTensorType
+from pytensor.xtensor.type import XTensorType
 from scipy import sparse
 
 from pymc_svi.errors import SiteError, sentence
 from pymc_svi.handlers.imputation import is_partly_observed, no_density_of_its_own, observed_part
+from pymc_svi.handlers.plate import sized_like_data
 from pymc_svi.handlers.record import remember
 from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.stack import active_handlers, apply_stack, no_handlers
@@ -86,6 +88,8 @@ def _emit_sample(register, model, rv, name, data, kwargs) -> Variable:
     observed = data is not None
     value = data
     if observed and not _is_sparse(data):
+        if isinstance(rv.type, XTensorType):
+            rv = sized_like_data(rv, data)
         value = as_site_value(data, rv, full_name, dims)
 
     def default(site: Site) -> None:

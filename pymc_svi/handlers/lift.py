@@ -94,6 +94,8 @@ class lift(Handler):
             return
         site.type = "sample"
         site.dist = _in_shape_of(prior, site)
+        # All of it is sampled, of which a minibatch gets its part: it is not inside of those.
+        site.plates = tuple(frame for frame in site.plates if not frame.is_subsampled)
         site.value = site.constraint = site.init = None
         site.default = add_free_variable(pm.Model.get_context(error_if_none=False))
 

@@ -11,8 +11,9 @@ from pytensor.graph.basic import Variable
 from pymc_svi.errors import sentence
 from pymc_svi.handlers.core import Handler, Program
 from pymc_svi.handlers.site import Site
+from pymc_svi.handlers.stack import active_handlers
 
-__all__ = ["combined_masks", "mask"]
+__all__ = ["combined_masks", "get_mask", "mask"]
 
 
 class mask(Handler):
@@ -60,6 +61,25 @@ class mask(Handler):
         """Combine the site's mask with this one."""
         if site.type in ("sample", "factor"):
             site.mask = combined_masks(site.mask, self.mask)
+
+
+def get_mask() -> Any:
+    """Return the combined mask of the handlers around; None without any.
+
+    A program can leave out work that is masked entirely: ``if get_mask() is not False: ...``
+
+    Examples
+    --------
+    >>> from pymc_svi import handlers
+    >>> with handlers.mask(mask=True), handlers.mask(mask=False):
+    ...     handlers.get_mask()
+    False
+    """
+    combined = None
+    for handler in active_handlers():
+        if isinstance(handler, mask):
+            combined = combined_masks(combined, handler.mask)
+    return combined
 
 
 def combined_masks(first: Any, second: Any) -> Any:

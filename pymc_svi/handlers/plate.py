@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,54 +13,23 @@ import pytensor.tensor as pt
 from pytensor.graph.basic import Constant, Variable
 from pytensor.xtensor.type import XTensorType
 
-from pymc_svi.errors import SiteError, sentence
+from pymc_svi.errors import SiteError, quoted, sentence
 from pymc_svi.handlers.core import Handler
-from pymc_svi.handlers.distributions import batch_shape, support_ndim, with_batch_shape
+from pymc_svi.handlers.distributions import (
+    batch_shape,
+    support_ndim,
+    with_batch_shape,
+    with_dim_length,
+)
+from pymc_svi.handlers.frame import Frame
 from pymc_svi.handlers.imputation import is_partly_observed
 from pymc_svi.handlers.indices import random_subset
 from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.site import Site
-from pymc_svi.handlers.stack import active_handlers, apply_stack
+from pymc_svi.handlers.stack import STACK, active_handlers, apply_stack
 from pymc_svi.handlers.values import describe_shape
 
-__all__ = ["Frame", "plate", "plate_stack", "subsample"]
-
-
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """A plate around a site.
-
-    Attributes
-    ----------
-    name : str
-        Name of the plate.
-    dim : int
-        The batch dimension it stands for, counted from the right: -1, -2...
-    size : int
-        How many repetitions there are.
-    subsample_size : int
-        How many of them a minibatch has; ``size`` where there is none.
-    indices : numpy.ndarray or Variable
-        Which ones these are.
-    dim_name : str or None
-        The PyMC dim it stands for.
-    """
-
-    name: str
-    dim: int
-    size: int
-    subsample_size: int
-    indices: Any
-    dim_name: str | None = None
-
-    def renamed(self, name: str) -> Frame:
-        """Return the same plate under another name."""
-        return replace(self, name=name)
-
-    @property
-    def is_subsampled(self) -> bool:
-        """Whether only a part of the repetitions is present."""
-        return self.subsample_size != self.size
+__all__ = ["block_plate", "get_plates", "plate", "plate_stack", "sized_like_data", "subsample"]
 
 
 class plate(Handler):
@@ -133,6 +102,13 @@ class plate(Handler):
         self.dim = dim
         self.frame: Frame | None = None
 
+    @classmethod
+    def inside(cls, frame: Frame) -> plate:
+        """Return the plate of a frame, which is all that a built model remembers of it."""
+        known = cls(frame.name, frame.size, frame.subsample_size, frame.dim)
+        known.frame = frame
+        return known
+
     # --- entering ------------------------------------------------------------------------------
 
     def __enter__(self) -> Any:
@@ -179,6 +155,9 @@ class plate(Handler):
             indices.name = site.name
         return frame
 
+    def _is_called(self, name: str | None, dim: int | None) -> bool:
+        return self.frame is not None and (self.name == name or self.frame.dim == dim)
+
     def __iter__(self) -> Iterator[int]:
         """Repeat one after the other: ``for i in plate("N", 3)``; names inside must differ."""
         if self.subsample_size < self.size:
@@ -198,6 +177,11 @@ class plate(Handler):
         assert frame is not None
         if site.type == "plate":
             return
+        if site.emitted_as == "param" and site.type == "sample":
+            # Lifted: all of it is sampled, of which a minibatch gets its part.
+            if not frame.is_subsampled:
+                site.plates = (frame, *site.plates)
+            return
         site.plates = (frame, *site.plates)
         if site.type == "sample" and site.part_of is None:
             _broadcast(site, frame)
@@ -210,7 +194,7 @@ class plate(Handler):
         """Hand the present part of a full-size param on to the program."""
         frame = self.frame
         assert frame is not None
-        if site.type != "param" or not frame.is_subsampled:
+        if site.emitted_as != "param" or not frame.is_subsampled:
             return
         axis = _param_axis(site, frame)
         if axis is not None:
@@ -253,6 +237,75 @@ def _plate_stack(prefix, sizes, rightmost_dim):
         for i, size in enumerate(reversed(sizes)):
             stack.enter_context(plate(f"{prefix}_{i}", size, dim=rightmost_dim - i))
         yield
+
+
+def get_plates() -> tuple[Frame, ...]:
+    """Return the plates around, outermost first.
+
+    Examples
+    --------
+    >>> from pymc_svi import plate
+    >>> from pymc_svi.handlers import get_plates
+    >>> with plate("rows", 3), plate("columns", 2):
+    ...     print([(frame.name, frame.dim) for frame in get_plates()])
+    [('rows', -1), ('columns', -2)]
+    """
+    entered = (handler.frame for handler in active_handlers() if isinstance(handler, plate))
+    return tuple(frame for frame in entered if frame is not None)
+
+
+@contextmanager
+def block_plate(
+    name: str | None = None, dim: int | None = None, *, strict: bool = True
+) -> Iterator[None]:
+    """Leave one of the plates around for a while, for a statement that is not repeated in it.
+
+    Parameters
+    ----------
+    name : str, optional
+        Name of the plate.
+    dim : int, optional
+        Instead of the name, its batch dimension, counted from the right: -1, -2...
+    strict : bool, default True
+        Raise if there is no such plate.
+
+    Raises
+    ------
+    ValueError
+        If both or none of ``name`` and ``dim`` are given, or there is no such plate.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi import handlers, plate
+    >>> def program():
+    ...     with plate("rows", 3):
+    ...         with handlers.block_plate("rows"):
+    ...             mu = pm.Normal("mu")
+    ...         pm.Normal("x", mu)
+    >>> tr = handlers.trace(program).get_trace()
+    >>> tr["mu"].shape, tr["x"].shape
+    ((), (3,))
+    """
+    if (name is None) == (dim is None):
+        raise ValueError(sentence("block_plate takes exactly one of name and dim"))
+    stack = active_handlers()
+    rest = tuple(h for h in stack if not (isinstance(h, plate) and h._is_called(name, dim)))
+    if strict and len(rest) == len(stack):
+        raise ValueError(
+            sentence(
+                f"block_plate: there is no plate {name!r} around"
+                if dim is None
+                else f"block_plate: there is no plate with dim={dim} around",
+                found=f"the plates {quoted(frame.name for frame in get_plates())}",
+                fix="Remove the block_plate, or allow it with strict=False",
+            )
+        )
+    token = STACK.set(rest)
+    try:
+        yield
+    finally:
+        STACK.reset(token)
 
 
 def subsample(data: Any, event_dim: int = 0) -> Any:
@@ -387,8 +440,11 @@ def _broadcast(site: Site, frame: Frame) -> None:
     """Give a site the batch dimension of a plate."""
     rv = site.dist
     assert rv is not None
-    if isinstance(rv.type, XTensorType) or is_partly_observed(rv):
-        return  # dims have names there
+    if is_partly_observed(rv):
+        return
+    if isinstance(rv.type, XTensorType):
+        _fit_named_dim(site, frame)
+        return
     n = frame.subsample_size
     old = batch_shape(rv)
     shape: list[Any] = [1] * (-frame.dim - len(old)) + [
@@ -418,6 +474,53 @@ def _broadcast(site: Site, frame: Frame) -> None:
             site.value = pt.broadcast_to(site.value, site.dist.shape)
     if dims is not None or frame.dim_name is not None:
         _name_dims(site, frame, added)
+
+
+def _fit_named_dim(site: Site, frame: Frame) -> None:
+    """Give the dim of a plate its length, at a site of ``pymc.dims``, which has it by name."""
+    name, n = frame.dim_name or frame.name, frame.subsample_size
+    if name not in site.dist.type.dims:
+        raise SiteError(
+            sentence(
+                f"Site {site.name!r} does not have the dim of plate {name!r}",
+                found=f"the dims {quoted(site.dist.type.dims)}",
+                fix=f"Give it dims=({name!r}, ...) or a parameter that has the dim; a plate stands for "
+                "the dim of pymc.dims that has its name",
+            )
+        )
+    length = site.dist.type.shape[site.dist.type.dims.index(name)]
+    if length != n:
+        site.dist = with_dim_length(site.dist, name, n)
+        length = site.dist.type.shape[site.dist.type.dims.index(name)]
+    if length not in (None, n):
+        raise SiteError(
+            sentence(
+                f"Site {site.name!r} does not fit plate {frame.name!r}",
+                found=f"{length} along dim {name!r}, of its parameters",
+                expected=str(n),
+                fix="Index its parameters with the plate's indices: x.isel({dim: indices})",
+            )
+        )
+    if frame.is_subsampled and site.dims:
+        site.dims = tuple(None if dim == name else dim for dim in site.dims)
+
+
+def sized_like_data(rv: Variable, data: Variable) -> Variable:
+    """Return a distribution with named dims, in the minibatch's size where its data are so.
+
+    ``pymc.dims`` takes the lengths of dims from the model, where a minibatch has fewer.
+    """
+    for handler in active_handlers():
+        frame = handler.frame if isinstance(handler, plate) else None
+        if frame is None or not frame.is_subsampled:
+            continue
+        name = frame.dim_name or frame.name
+        if (
+            name in rv.type.dims
+            and data.type.shape[rv.type.dims.index(name)] == frame.subsample_size
+        ):
+            rv = with_dim_length(rv, name, frame.subsample_size)
+    return rv
 
 
 def _name_dims(site: Site, frame: Frame, added: int) -> None:

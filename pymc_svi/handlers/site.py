@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
 from pytensor.graph.basic import Variable
 
 from pymc_svi.handlers.log_prob import scaled_and_masked, site_log_prob
@@ -98,6 +99,10 @@ class Site:
     # Puts values in the place of variables that a transform captured when a model was built.
     resolve: Callable[[Variable], Variable] = field(default=lambda variable: variable, repr=False)
 
+    def __post_init__(self) -> None:
+        # ``lift`` makes a sample site of a param, which plates go on treating as a param.
+        self.emitted_as: SiteType = self.type
+
     @property
     def is_latent(self) -> bool:
         """Whether this is a ``sample`` site that is not observed."""
@@ -131,7 +136,9 @@ class Site:
         """Static shape of the value; ``None`` where it is only known at run time."""
         if self.value is None:
             return ()
-        return tuple(getattr(self.value, "type", self.value).shape)
+        if isinstance(self.value, Variable):
+            return tuple(self.value.type.shape)
+        return np.shape(self.value)
 
     def copy(self, **changes) -> Site:
         """Return a copy with some attributes changed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import pymc as pm
 import pytensor.tensor as pt
@@ -11,6 +12,7 @@ from pytensor.graph.basic import Variable
 from pymc_svi.errors import SiteError, did_you_mean, quoted, sentence
 from pymc_svi.handlers.core import Handler, run_program
 from pymc_svi.handlers.dependence import direct_parents
+from pymc_svi.handlers.frame import Frame, check_same_plate
 from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.values import describe_shape
 from pymc_svi.handlers.walk import scratch_model
@@ -65,10 +67,13 @@ class Trace(Mapping[str, Site]):
         Raises
         ------
         SiteError
-            If another site has its name. One ``param`` may be read several times.
+            If another site has its name. One ``param`` may be read several times, and one plate
+            entered several times.
         """
         known = self._sites.get(site.name)
-        if known is not None and not (known.type == site.type == "param"):
+        if known is not None and known.type == site.type == "plate":
+            check_same_plate(_frame(known), _frame(site))
+        elif known is not None and not (known.type == site.type == "param"):
             raise SiteError(
                 sentence(
                     f"Two sites are called {site.name!r}: a {known.type} and a {site.type}",
@@ -163,8 +168,13 @@ class Trace(Mapping[str, Site]):
             error.add_note(f"This happened at the log-probability of site {site.name!r}.")
             raise
 
-    def format_shapes(self) -> str:
+    def format_shapes(self, *, log_prob: bool = True) -> str:
         """Return a table of the sites: type, name, shape of value, shape of log-probability.
+
+        Parameters
+        ----------
+        log_prob : bool, default True
+            Include the shapes of the log-probabilities.
 
         Examples
         --------
@@ -178,16 +188,22 @@ class Trace(Mapping[str, Site]):
         z     sample    (3,)   (3,)
         y     observed  (3,)   ()
         """
-        rows = [("site", "type", "value", "log_prob")]
+        rows: list[tuple[str, ...]] = [("site", "type", "value", "log_prob")]
         for name, site in self.items():
             kind = "observed" if site.type == "sample" and site.observed else site.type
-            log_prob = ""
-            if site.type in ("sample", "factor"):
-                log_prob = describe_shape(site.log_prob.type.shape)
-            rows.append((name, kind, describe_shape(site.shape, site.dims), log_prob))
+            scored = ""
+            if log_prob and site.type in ("sample", "factor"):
+                scored = describe_shape(site.log_prob.type.shape)
+            rows.append((name, kind, describe_shape(site.shape, site.dims), scored))
+        if not log_prob:
+            rows = [row[:-1] for row in rows]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ("  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows)
         return "\n".join(line.rstrip() for line in lines)
+
+
+def _frame(site: Site) -> Frame:
+    return replace(site.plates[0], name=site.name, indices=site.value)
 
 
 class trace(Handler):
@@ -242,5 +258,12 @@ class trace(Handler):
         context = pm.Model.get_context(error_if_none=False)
         with trace() as recorded, scratch_model(context) as scratch:
             recorded.model = scratch
-            run_program(self.program, *args, **kwargs)
+            try:
+                run_program(self.program, *args, **kwargs)
+            except Exception as error:
+                if recorded and not getattr(error, "__notes__", None):
+                    error.add_note(
+                        f"The sites before it were:\n{recorded.format_shapes(log_prob=False)}"
+                    )
+                raise
         return recorded

@@ -8,12 +8,15 @@ stands in the graphs of all that follow. The model itself is never changed.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pymc as pm
 import pytensor.tensor as pt
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 
+from pymc_svi.handlers.frame import Frame, check_same_plate
 from pymc_svi.handlers.imputation import is_partly_observed, no_density_of_its_own, observed_part
 from pymc_svi.handlers.record import recall
 from pymc_svi.handlers.site import Site
@@ -127,12 +130,13 @@ class _Walk:
 
     def visit_plates(self) -> None:
         """Offer each plate before the sites inside, and put its indices in place."""
-        seen = set()
+        seen: dict[str, Frame] = {}
         for variable in self.model.named_vars.values():
             for frame in reversed(recall(variable).plates):
                 if frame.name in seen:
+                    check_same_plate(seen[frame.name], frame)
                     continue
-                seen.add(frame.name)
+                seen[frame.name] = frame
                 site = Site("plate", frame.name, value=frame.indices, plates=(frame,))
                 apply_stack(site)
                 if isinstance(frame.indices, Variable):
@@ -145,7 +149,9 @@ class _Walk:
         site.scale = self._rebuilt(record.scale)
         site.mask = self._rebuilt(record.mask)
         site.infer = {**record.infer, **site.infer}
-        site.plates = record.plates
+        site.plates = tuple(
+            replace(frame, indices=self._rebuilt(frame.indices)) for frame in record.plates
+        )
         site.dims = site.dims or record.dims
         if site.log_density is None and record.log_density is not None:
             site.log_density = self.rebuild(record.log_density)

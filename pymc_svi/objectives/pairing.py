@@ -158,6 +158,18 @@ def _check_same_latents(model_trace: Trace, guide_trace: Trace) -> None:
         for name, site in guide_latents.items()
         if name not in model_latents and not site.infer.get("is_auxiliary")
     ]
+    doubtful = [
+        n for n, s in guide_latents.items() if s.infer.get("is_auxiliary") and n in model_trace
+    ]
+    if doubtful:
+        complain(
+            sentence(
+                f"The guide marks sites as auxiliary that the model has too: {quoted(doubtful)}",
+                fix="Rename them, or leave the mark out",
+            ),
+            PairingError,
+            default="warn",
+        )
     if missing:
         hint = did_you_mean(missing[0], extra)
         complain(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import combinations
 
 import numpy as np
 import pymc as pm
+import pymc.dims as pmd
 import pytensor
 import pytensor.tensor as pt
 import pytest
@@ -13,7 +15,17 @@ from scipy import stats
 
 from pymc_svi import Trace_ELBO, factor, param, plate, plate_stack, subsample
 from pymc_svi.errors import PairingError, SiteError
-from pymc_svi.handlers import condition, replay, scope, seed, substitute, trace
+from pymc_svi.guides import AutoNormal
+from pymc_svi.handlers import (
+    block_plate,
+    condition,
+    lift,
+    replay,
+    scope,
+    seed,
+    substitute,
+    trace,
+)
 from pymc_svi.handlers.indices import DistinctIndices, random_subset
 
 Y = np.array([0.3, -1.2, 0.8, 2.0, -0.4, 1.1])
@@ -429,3 +441,169 @@ def test_an_error_inside_a_plate_leaves_the_stack_empty():
         with plate("N", 3):
             raise ZeroDivisionError
     assert active_handlers() == ()
+
+
+# --- one plate in several places --------------------------------------------------------------
+
+
+def test_a_full_plate_may_be_made_twice():
+    def program():
+        for name in ("x", "y"):
+            with plate("n", 3):
+                pm.Normal(name)
+
+    for kind in (program, built(program)):
+        tr = trace(kind).get_trace()
+        assert (tr["x"].shape, tr["y"].shape) == ((3,), (3,))
+
+
+def test_a_plate_of_two_sizes_is_refused():
+    def program():
+        for size in (3, 4):
+            with plate("n", size):
+                pm.Normal(f"x{size}")
+
+    for kind in (program, built(program)):
+        with pytest.raises(SiteError, match="'n' has two sizes.*3 of 3 at first, then 4 of 4"):
+            trace(kind).get_trace()
+
+
+def test_a_subsampled_plate_is_made_once_or_shares_its_minibatch():
+    def program(n_plates):
+        plates = [plate("n", 9, subsample_size=2) for _ in range(n_plates)]
+        for name, rows in zip(("x", "y"), plates * (3 - n_plates), strict=True):
+            with rows:
+                pm.Normal(name, subsample(np.arange(9.0)))
+
+    twice, once = partial(program, 2), partial(program, 1)
+    for kind in (twice, built(twice)):
+        with pytest.raises(SiteError, match="'n' is made twice.*rows = plate.'n'"):
+            trace(kind).get_trace()
+    for kind in (once, built(once)):
+        assert trace(kind).get_trace()["y"].scale == 4.5
+    tr = trace(substitute(twice, data={"n": [1, 2]})).get_trace()
+    assert {site.scale for site in tr.sites("sample")} == {4.5}
+
+
+def test_a_plate_can_be_left_for_a_while():
+    def program():
+        with plate("rows", 6, subsample_size=2), plate("columns", 3):
+            with block_plate("rows"):
+                mu = pm.Normal("mu")
+            with block_plate(dim=-2):
+                pm.Normal("x", mu)
+            with block_plate("other", strict=False):
+                pm.Normal("y")
+
+    for kind in (program, built(program)):
+        tr = trace(kind).get_trace()
+        found = {s.name: (s.shape, s.scale, [f.name for f in s.plates]) for s in tr.sites("sample")}
+        assert found == {
+            "mu": ((3, 1), 1.0, ["columns"]),
+            "x": ((3, 2), 3.0, ["rows"]),
+            "y": ((3, 2), 3.0, ["rows", "columns"]),
+        }
+
+
+def test_block_plate_says_what_is_wrong():
+    with plate("rows", 3):
+        with pytest.raises(ValueError, match="no plate 'row' around. Found: the plates 'rows'"):
+            with block_plate("row"):
+                pass
+        with pytest.raises(ValueError, match="no plate with dim=-2 around"):
+            with block_plate(dim=-2):
+                pass
+        with pytest.raises(ValueError, match="exactly one of name and dim"):
+            with block_plate():
+                pass
+
+
+# --- lifted params, guides of built models --------------------------------------------------------
+
+
+def test_a_lifted_param_is_sampled_as_a_whole_and_read_in_part():
+    def program():
+        with plate("n", 6, subsample_size=2):
+            w = param("w", np.zeros(6), event_dim=0)
+            pm.Normal("y", w, 1.0, observed=subsample(Y))
+
+    at = {"w": np.linspace(-1, 1, 6), "n": [0, 5]}
+    prior = {"w": pm.Normal.dist(0, 2)}
+    for kind in (lift(program, prior=prior), built(lift(program, prior=prior))):
+        tr = trace(substitute(kind, data=at)).get_trace()
+        expected = stats.norm(0, 2).logpdf(at["w"]).sum()
+        expected += 3 * stats.norm([-1, 1], 1).logpdf(Y[[0, 5]]).sum()
+        assert evaluated(tr.log_prob_sum()) == pytest.approx(expected)
+        assert tr["w"].plates == ()
+
+
+def test_an_automatic_guide_of_a_built_model_learns_all_rows_and_draws_those_of_the_minibatch():
+    program = minibatch_model(local=True, size=2)
+    given = {
+        "N": [1, 4],
+        "z_auto_loc": np.arange(6.0),
+        "z_auto_scale": np.full(6, 1e-6),
+        "mu_auto_loc": 0.5,
+    }
+    for kind in (program, built(program)):
+        tr = trace(substitute(AutoNormal(kind), data=given)).get_trace()
+        np.testing.assert_allclose(evaluated(tr["z"].value), [1.0, 4.0], atol=1e-4)
+        assert trace(AutoNormal(kind)).get_trace()["z_auto_loc"].shape == (6,)
+        assert tr["z"].scale == 3.0
+
+
+# --- pymc.dims ------------------------------------------------------------------------------------
+
+
+def with_named_dims(size=None):
+    def program():
+        mu = pmd.Normal("mu", 0.0, 2.0)
+        with plate("city", subsample_size=size):
+            z = pmd.Normal("z", mu, 1.5, dims="city")
+            rows = pmd.as_xtensor(subsample(Y), dims=("city",))
+            pmd.Normal("y", z, 1.0, observed=rows)
+
+    return program
+
+
+CITY = {"city": list("abcdef")}
+
+
+@pytest.mark.parametrize("front_end", ["function", "built"])
+def test_named_dims_are_those_of_the_plate_in_whole_and_in_minibatches(front_end):
+    values = {"mu": 0.7, "z": np.array([0.1, -0.5, 0.9, 1.3, -0.2, 0.4])}
+
+    def log_joint(size, rows):
+        with pm.Model(coords=CITY) as model:
+            program = with_named_dims(size)
+            if front_end == "built":
+                program()
+        with pm.Model(coords=CITY):
+            at = {"mu": values["mu"], "z": values["z"][rows], "city": rows}
+            kind = model if front_end == "built" else program
+            tr = trace(substitute(kind, data=at)).get_trace()
+        return evaluated(tr.log_prob_sum())
+
+    whole = stats.norm(0, 2).logpdf(0.7) + stats.norm(0.7, 1.5).logpdf(values["z"]).sum()
+    whole += stats.norm(values["z"], 1).logpdf(Y).sum()
+    full = log_joint(None, np.arange(6))
+    assert full == pytest.approx(whole, rel=1e-7)  # PyTensor takes log(2.0) in single precision
+    batches = [log_joint(2, np.array(rows)) for rows in combinations(range(6), 2)]
+    assert np.mean(batches) == pytest.approx(full, rel=1e-12)
+
+
+def test_a_site_with_named_dims_needs_the_dim_of_the_plate():
+    def without():
+        with plate("city"):
+            pmd.Normal("x", 0.0, 1.0)
+
+    def of_full_size():
+        loc = pmd.as_xtensor(Y, dims=("city",))
+        with plate("city", subsample_size=2):
+            pmd.Normal("x", loc, 1.0)
+
+    with pm.Model(coords=CITY):
+        with pytest.raises(SiteError, match="'x' does not have the dim of plate 'city'.*dims="):
+            trace(without).get_trace()
+        with pytest.raises(SiteError, match="'x' does not fit.*6 along dim 'city'.*Expected: 2"):
+            trace(of_full_size).get_trace()

@@ -119,3 +119,18 @@ def test_table_of_shapes_has_names_of_dims_and_shapes_of_log_probabilities():
         "total  deterministic  (city=2,)",
         "x      observed       (4,)         (4,)",
     ]
+
+
+def test_an_error_inside_a_program_says_which_sites_came_before():
+    def breaking():
+        pm.Normal("x", shape=3)
+        pm.Normal("y", 0.0, 1.0, observed=np.zeros(2))
+        raise RuntimeError("oh")
+
+    with pytest.raises(RuntimeError, match="oh") as caught:
+        traced(breaking)
+    [note] = caught.value.__notes__
+    assert [line.split() for line in note.splitlines()[2:]] == [
+        ["x", "sample", "(3,)"],
+        ["y", "observed", "(2,)"],
+    ]

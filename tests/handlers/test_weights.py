@@ -8,8 +8,16 @@ import pytensor
 import pytest
 from scipy import stats
 
-from pymc_svi import factor, sample
-from pymc_svi.handlers import condition, infer_config, mask, scale, trace
+from pymc_svi import factor, plate, sample
+from pymc_svi.handlers import (
+    condition,
+    get_mask,
+    get_plates,
+    infer_config,
+    mask,
+    scale,
+    trace,
+)
 
 
 def log_density(program, *args):
@@ -148,3 +156,21 @@ def test_a_built_model_keeps_infer_options():
     with pm.Model() as guide:
         sample("u", pm.Normal.dist(), infer={"is_auxiliary": True})
     assert trace(guide).get_trace()["u"].infer == {"is_auxiliary": True}
+
+
+def test_a_program_can_ask_for_its_mask_and_its_plates():
+    seen = []
+
+    def program():
+        seen.append((get_mask(), [frame.name for frame in get_plates()]))
+
+    program()
+    with mask(mask=True), plate("rows", 2):
+        program()
+        with mask(mask=np.array([True, False])), mask(mask=np.array([True, True])):
+            program()
+    assert [(None if m is None else np.asarray(m).tolist(), plates) for m, plates in seen] == [
+        (None, []),
+        (True, ["rows"]),
+        ([True, False], ["rows"]),
+    ]

@@ -88,6 +88,17 @@ def test_an_auxiliary_site_of_the_guide_is_accepted_and_counts_in_its_density():
     assert set(loss.terms) == {"model: x", "guide: u", "guide: x"}
 
 
+def test_an_auxiliary_site_that_the_model_has_too_warns():
+    def model():
+        pm.Normal("x")
+
+    def guide():
+        sample("x", pm.Normal.dist(learned(), 1.0), infer={"is_auxiliary": True})
+
+    with pytest.warns(UserWarning, match="auxiliary that the model has too: 'x'. Rename them"):
+        pair(model, guide)
+
+
 def test_a_site_sampled_in_the_guide_but_observed_in_the_model_is_refused():
     def model():
         pm.Normal("x")

@@ -1,0 +1,84 @@
+"""A plate as the sites inside it know it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from pytensor.graph.basic import Constant
+
+from pymc_svi.errors import SiteError, sentence
+
+__all__ = ["Frame", "check_same_plate"]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A plate around a site.
+
+    Attributes
+    ----------
+    name : str
+        Name of the plate.
+    dim : int
+        The batch dimension it stands for, counted from the right: -1, -2...
+    size : int
+        How many repetitions there are.
+    subsample_size : int
+        How many of them a minibatch has; ``size`` where there is none.
+    indices : numpy.ndarray or Variable
+        Which ones these are.
+    dim_name : str or None
+        The PyMC dim it stands for.
+    """
+
+    name: str
+    dim: int
+    size: int
+    subsample_size: int
+    indices: Any
+    dim_name: str | None = None
+
+    def renamed(self, name: str) -> Frame:
+        """Return the same plate under another name."""
+        return replace(self, name=name)
+
+    @property
+    def is_subsampled(self) -> bool:
+        """Whether only a part of the repetitions is present."""
+        return self.subsample_size != self.size
+
+
+def check_same_plate(first: Frame, second: Frame) -> None:
+    """Check that two plates of one name are one plate, entered twice.
+
+    Raises
+    ------
+    SiteError
+        If they have different sizes, or would have different minibatches.
+    """
+    if (first.size, first.subsample_size) != (second.size, second.subsample_size):
+        raise SiteError(
+            sentence(
+                f"Plate {first.name!r} has two sizes in one program",
+                found=f"{first.subsample_size} of {first.size} at first, then "
+                f"{second.subsample_size} of {second.size}",
+                fix="Rename one of them",
+            )
+        )
+    if first.is_subsampled and not _same(first.indices, second.indices):
+        raise SiteError(
+            sentence(
+                f"Plate {first.name!r} is made twice and has two minibatches",
+                fix=f"Make it once, rows = plate({first.name!r}, ...), and enter it twice, with rows: ...",
+            )
+        )
+
+
+def _same(first: Any, second: Any) -> bool:
+    if first is second:
+        return True
+    values = [v.data if isinstance(v, Constant) else v for v in (first, second)]
+    known = all(isinstance(v, np.ndarray | list | tuple) for v in values)
+    return known and np.array_equal(*values)
