@@ -16,6 +16,7 @@ from pymc_svi.data.checks import (
     length_of,
     positive_whole,
 )
+from pymc_svi.data.shuffling import rows_in_order
 from pymc_svi.data.sources import BatchSource, ParquetSource, RowSource, Stream, TableSource
 from pymc_svi.errors import sentence
 
@@ -227,20 +228,26 @@ class DataLoader:
 
     # --- batches -------------------------------------------------------------------------------
 
-    def order(self, epoch: int, seed: int = 0) -> np.ndarray:
-        """Return the order of the rows in an epoch; it follows from seed and epoch alone."""
+    def order(
+        self, epoch: int, seed: int = 0, start: int = 0, stop: int | None = None
+    ) -> np.ndarray:
+        """Return the order of the rows in an epoch, or a part of it.
+
+        It follows from seed and epoch alone.
+        """
+        stop = self.total_size if stop is None else stop
         if not self.shuffle:
-            return np.arange(self.total_size)
+            return np.arange(start, stop)
         words = np.random.SeedSequence([self.seed if self.seed is not None else seed, epoch])
-        return np.random.Generator(np.random.Philox(words)).permutation(self.total_size)
+        return rows_in_order(self.total_size, words, start, stop)
 
     def batches(self, epoch: int = 0, seed: int = 0) -> Iterator[Batch]:
         """Yield the batches of one epoch, checked."""
         if self.arrays is None:
             yield from self._streamed(epoch, seed)
             return
-        order = self.order(epoch, seed)
         size = self.batch_size or self.total_size
+        order = self.order(epoch, seed)
         for start in range(0, len(self) * size, size):
             rows = order[start : start + size]
             yield {name: array[rows] for name, array in self.arrays.items()}

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -29,13 +27,11 @@ from pymc_svi.errors import sentence
 
 __all__ = ["BatchVariable", "DataFeed", "InMemoryFeed", "StreamFeed", "feed_of", "placeholder"]
 
-# Orders of rows are loaded for as many epochs as have this many rows, but at least for one.
-_ROWS_OF_ORDER = 1_000_000
+# The order of the rows is loaded for as many epochs as have this many, or for a part of one.
+_ROWS_OF_ORDER = 500_000
 # A stack of batches has at most this many steps and bytes.
 _STEPS_A_STACK = 1_024
 _BYTES_A_STACK = 32_000_000
-# How long, in seconds, a thread needs to get to where it does without Python's lock.
-_A_MOMENT = 0.0005
 
 
 class BatchVariable(DataVariable):
@@ -147,7 +143,7 @@ class InMemoryFeed(DataFeed):
             name: pytensor.shared(array, name=f"data/{name}", shape=array.shape, borrow=True)
             for name, array in loader.arrays.items()
         }
-        first_rows = loader.order(0, seed)[:size] if self.shuffled else slice(size)
+        first_rows = loader.order(0, seed, 0, size) if self.shuffled else slice(size)
         self.first = {name: array[first_rows] for name, array in loader.arrays.items()}
         self.placeholders = {
             name: placeholder(name, array, self.rows) for name, array in self.first.items()
@@ -159,9 +155,6 @@ class InMemoryFeed(DataFeed):
             shape=(None,) if self.ragged else (None, size),
         )
         self.loaded = (0, 0)  # the steps whose order is in the table
-        self._last = np.inf  # the step after the last one of the fit
-        self._next: tuple[tuple[int, int, int], Future] | None = None
-        self._executor: ThreadPoolExecutor | None = None
         self.expressions = self._expressions()
 
     def _expressions(self) -> dict[str, Variable]:
@@ -170,9 +163,10 @@ class InMemoryFeed(DataFeed):
         if self.shuffled:
             step = self.counter - self.offset
             if self.ragged:
-                start, stop = self._bounds(step % self.steps_an_epoch)
-                start, stop = (n + step // self.steps_an_epoch * self.total for n in (start, stop))
-                rows = self.table[start:stop]
+                # Positions count over the epochs, each of which ends in a shorter batch.
+                before = self._position(self.offset)
+                start = self._position(self.counter) - before
+                rows = self.table[start : self._position(self.counter + 1) - before]
             else:
                 rows = self.table[step]
             return {name: array[rows] for name, array in self.full.items()}
@@ -185,6 +179,10 @@ class InMemoryFeed(DataFeed):
             for name, part in sliced.items()
         }
 
+    def _position(self, step: Variable) -> Variable:
+        epoch = step // self.steps_an_epoch
+        return epoch * self.total + step % self.steps_an_epoch * self.size
+
     def _bounds(self, number: Variable) -> tuple[Variable, Variable]:
         start = number * self.size
         return start, pt.minimum(start + self.size, self.total)
@@ -195,66 +193,29 @@ class InMemoryFeed(DataFeed):
             return n_steps
         begin, end = self.loaded
         if not begin <= step < end:
-            epoch = step // self.steps_an_epoch
-            n_epochs = -(-(step % self.steps_an_epoch + n_steps) // self.steps_an_epoch)
-            n_epochs = max(n_epochs, 2 * (end - begin) // self.steps_an_epoch)
-            n_epochs = max(1, min(n_epochs, _ROWS_OF_ORDER // self.total))
-            table = self._ordered(epoch, n_epochs)
-            begin = epoch * self.steps_an_epoch
-            end = begin + n_epochs * self.steps_an_epoch
-            self.table.set_value(table, borrow=True)
-            self.offset.set_value(np.array(begin))
-            self.loaded = (begin, end)
-            if n_epochs * self.total >= _ROWS_OF_ORDER and end < self._last:
-                self._make_ready(epoch + n_epochs, 1)
+            begin, end = self.loaded = self._load(step, n_steps, 2 * (end - begin))
         return min(n_steps, end - step)
 
-    def begin(self, step: int, n_steps: int) -> None:
-        """Say which steps a fit will take, so that no more is made ready."""
-        self._last = step + n_steps
+    def _load(self, step: int, n_steps: int, wanted: int) -> tuple[int, int]:
+        """Load the order of some steps from ``step`` on; return which."""
+        epoch, number = divmod(step, self.steps_an_epoch)
+        if self.total > _ROWS_OF_ORDER:  # a part of an epoch
+            last = min(self.steps_an_epoch, number + max(1, _ROWS_OF_ORDER // self.size))
+            rows = self._rows(epoch, number * self.size, last * self.size)
+            begin, end = step, step + last - number
+        else:
+            n_epochs = -(-max(number + n_steps, wanted) // self.steps_an_epoch)
+            n_epochs = max(1, min(n_epochs, _ROWS_OF_ORDER // self.total))
+            used = self.steps_an_epoch * self.size
+            rows = np.concatenate([self._rows(epoch + i, 0, used) for i in range(n_epochs)])
+            begin = epoch * self.steps_an_epoch
+            end = begin + n_epochs * self.steps_an_epoch
+        self.table.set_value(rows if self.ragged else rows.reshape(-1, self.size), borrow=True)
+        self.offset.set_value(np.array(begin))
+        return begin, end
 
-    def close(self) -> None:
-        """End the thread that makes orders ready."""
-        if self._executor is not None:
-            self._executor.shutdown(cancel_futures=True)
-            self._executor = self._next = None
-
-    def _ordered(self, epoch: int, n_epochs: int) -> np.ndarray:
-        """Return the table of rows for some epochs."""
-        if self._next is not None:
-            key, future = self._next
-            self._next = None
-            if key == (self.seed, epoch, n_epochs):
-                return future.result()
-        return self._table(self.seed, epoch, n_epochs)
-
-    def _make_ready(self, epoch: int, n_epochs: int) -> None:
-        """Have a thread make the next table while steps are taken.
-
-        A long order takes about as long to shuffle as its epoch takes to be trained on.
-        """
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(1)
-        key = (self.seed, epoch, n_epochs)
-        begun = threading.Event()
-
-        def make() -> np.ndarray:
-            begun.set()
-            return self._table(*key)
-
-        self._next = key, self._executor.submit(make)
-        # Compiled steps keep Python's lock, without which the thread could not even start;
-        # shuffling itself does without it.
-        begun.wait()
-        time.sleep(_A_MOMENT)
-
-    def _table(self, seed: int, epoch: int, n_epochs: int) -> np.ndarray:
-        orders = [self.loader.order(epoch + i, seed) for i in range(n_epochs)]
-        if self.ragged:
-            return orders[0] if n_epochs == 1 else np.concatenate(orders)
-        used = self.steps_an_epoch * self.size
-        tables = [order[:used].reshape(-1, self.size) for order in orders]
-        return tables[0] if n_epochs == 1 else np.concatenate(tables)
+    def _rows(self, epoch: int, start: int, stop: int) -> np.ndarray:
+        return self.loader.order(epoch, self.seed, start, min(stop, self.total))
 
 
 class StreamFeed(DataFeed):

@@ -1,0 +1,44 @@
+"""Random orders of rows, of which any part can be computed on its own."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["rows_in_order"]
+
+# Longer orders are not shuffled as a whole, which costs more and for ten million rows takes a second
+# before the first step, but computed where they are needed.
+_SHUFFLED_AS_A_WHOLE = 5_000
+
+
+def rows_in_order(n: int, seed: np.random.SeedSequence, start: int, stop: int) -> np.ndarray:
+    """Return the rows at positions ``start`` to ``stop`` of a random order of ``n`` rows.
+
+    A long order is a keyed permutation: a Feistel network [1]_ permutes the numbers below the
+    next power of two, and is applied again where it leaves the range [2]_.
+
+    References
+    ----------
+    .. [1] Luby and Rackoff (1988), How to Construct Pseudorandom Permutations from Pseudorandom
+       Functions.
+    .. [2] Black and Rogaway (2002), Ciphers with Arbitrary Finite Domains.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pymc_svi.data.shuffling import rows_in_order
+    >>> seed = np.random.SeedSequence(1)
+    >>> sorted(rows_in_order(5, seed, 0, 5).tolist())
+    [0, 1, 2, 3, 4]
+    """
+    if n <= _SHUFFLED_AS_A_WHOLE or n > 2**32:
+        return np.random.Generator(np.random.Philox(seed)).permutation(n)[start:stop]
+    # Only here: loading the compiler takes a moment.
+    from pymc_svi.data.feistel import ROUNDS, permute
+
+    bits = (n - 1).bit_length()
+    halves = np.uint32(bits // 2), np.uint32(bits - bits // 2)
+    keys = seed.generate_state(ROUNDS, np.uint32)
+    out = np.arange(start, stop, dtype=np.uint32)
+    permute(out, np.uint32(n - 1), *halves, keys)
+    return out.astype(np.int64)

@@ -1,0 +1,51 @@
+"""Orders of rows: each row once, any part on its own, and nothing to be seen in them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import chisquare
+
+from pymc_svi import DataLoader
+from pymc_svi.data.shuffling import rows_in_order
+
+LONG = 150_001
+
+
+def order(seed, n=LONG, start=0, stop=None):
+    return rows_in_order(n, np.random.SeedSequence(seed), start, n if stop is None else stop)
+
+
+@pytest.mark.parametrize("n", [1, 5, 5_000, 5_001, 2**17 - 1, 2**17, 2**17 + 1, 300_000])
+def test_each_row_comes_once(n):
+    np.testing.assert_array_equal(np.sort(order(1, n)), np.arange(n))
+
+
+@pytest.mark.parametrize("n", [1_000, LONG])
+def test_a_part_is_the_part_of_the_whole(n):
+    np.testing.assert_array_equal(order(1, n, 300, 700), order(1, n)[300:700])
+
+
+def test_orders_of_other_seeds_have_as_many_rows_in_common_as_chance_has():
+    same = [(order(seed) == order(seed + 100)).sum() for seed in range(30)]
+    assert abs(np.mean(same) - 1) < 4 / np.sqrt(30)  # one on average, as is the variance
+
+
+@pytest.mark.parametrize("n", [5_003, LONG])
+def test_rows_are_anywhere_and_neighbours_are_not_related(n):
+    p_values = []
+    for seed in range(40):
+        bins = order(seed, n)[:500] * 5 // n
+        p_values.append(chisquare(np.bincount(bins, minlength=5)).pvalue)
+        p_values.append(chisquare(np.bincount(bins[::2] * 5 + bins[1::2], minlength=25)).pvalue)
+    # P-values of truly random orders are uniform: about one in twenty is below 0.05.
+    assert min(p_values) > 1e-4
+    assert abs(np.mean(p_values) - 0.5) < 4 / np.sqrt(12 * 80)
+
+
+def test_a_row_is_at_each_position_equally_often_over_the_epochs():
+    loader = DataLoader({"x": np.zeros(LONG)}, batch_size=10)
+    first = np.array([loader.order(epoch, 0, 0, 3) for epoch in range(2_000)])
+    for position in range(3):
+        counts = np.bincount(first[:, position] * 10 // LONG, minlength=10)
+        assert chisquare(counts).pvalue > 1e-4
