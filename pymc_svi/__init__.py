@@ -3,6 +3,7 @@
 from pymc_svi import callbacks, constraints, guides, handlers, optim, relaxed
 from pymc_svi.data import DataLoader
 from pymc_svi.engine import SVIState
+from pymc_svi.enumeration import config_enumerate, infer_discrete, markov
 from pymc_svi.fit import fit
 from pymc_svi.handlers.plate import plate, plate_stack, subsample
 from pymc_svi.inspect import compute_log_probs, get_dependencies, log_density, render_model
@@ -13,11 +14,12 @@ from pymc_svi.objectives import (
     ReweightedWakeSleep,
     Trace_ELBO,
     Trace_MMD,
+    TraceEnum_ELBO,
     TraceGraph_ELBO,
     TraceMeanField_ELBO,
     TraceTailAdaptive_ELBO,
 )
-from pymc_svi.predictive import Predictive, log_likelihood
+from pymc_svi.predictive import Predictive, compute_marginals, log_likelihood
 from pymc_svi.primitives import deterministic, factor, module, param, sample
 from pymc_svi.reparam import LocScaleReparam, TransformReparam
 from pymc_svi.results import SVIRunResult
@@ -42,6 +44,7 @@ __all__ = [
     "ReweightedWakeSleep",
     "SVIRunResult",
     "SVIState",
+    "TraceEnum_ELBO",
     "TraceGraph_ELBO",
     "TraceMeanField_ELBO",
     "TraceTailAdaptive_ELBO",
@@ -51,6 +54,8 @@ __all__ = [
     "TransformReparam",
     "callbacks",
     "compute_log_probs",
+    "compute_marginals",
+    "config_enumerate",
     "constraints",
     "deterministic",
     "factor",
@@ -58,8 +63,10 @@ __all__ = [
     "get_dependencies",
     "guides",
     "handlers",
+    "infer_discrete",
     "log_density",
     "log_likelihood",
+    "markov",
     "module",
     "optim",
     "param",

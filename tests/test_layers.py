@@ -21,7 +21,7 @@ PACKAGE = Path(__file__).parents[1] / "pymc_svi"
 LAYERS = (
     {"constraints", "optim", "errors", "evaluation", "config", "_typing"},
     {"handlers", "primitives", "program", "reparam"},
-    {"gradients", "log_prob", "relaxed"},
+    {"gradients", "log_prob", "relaxed", "enumeration"},
     {"objectives", "guides"},
     {"engine"},
     {"svi", "result", "results"},

@@ -12,6 +12,7 @@ import pymc as pm
 from pytensor.graph.basic import Variable
 from scipy.special import ndtri
 
+from pymc_svi.enumeration import has_finite_support
 from pymc_svi.errors import SiteError, sentence
 from pymc_svi.guides.fitted import FittedGuide
 from pymc_svi.guides.init import (
@@ -387,9 +388,12 @@ class AutoGuide(ABC):
         return f"{type(self).__name__}({model})"
 
 
-def emit_latents(draw) -> _Latents:
-    """Return a handler that emits each latent site of a model with a draw, hiding all else."""
-    return _Latents(draw)
+def emit_latents(draw, discrete: bool = False) -> _Latents:
+    """Return a handler that emits each latent site of a model with a draw, hiding all else.
+
+    Discrete sites that can be summed out are left to that, unless ``discrete``.
+    """
+    return _Latents(draw, discrete)
 
 
 def _refuse_local(latents: Mapping[str, Latent]) -> None:
@@ -410,15 +414,16 @@ def _refuse_local(latents: Mapping[str, Latent]) -> None:
 class _Latents(Handler):
     """Replace each latent site of the model by a guide's draw and hide everything else."""
 
-    def __init__(self, draw):
+    def __init__(self, draw, discrete: bool = False):
         super().__init__()
         self.draw = draw
+        self.discrete = discrete
         self.unconstrained: dict[str, Variable] = {}
 
     def process_message(self, site: Site) -> None:
         if site.type in ("param", "plate"):
             return
-        if not site.is_latent or site.value is not None:
+        if not site.is_latent or site.value is not None or self._is_left_to_sums(site):
             site.stop = True
             return
         with self._outside(site):
@@ -439,6 +444,9 @@ class _Latents(Handler):
             return _constrained_density(site, u, known[0](u))
 
         site.log_density_at = log_density_at
+
+    def _is_left_to_sums(self, site: Site) -> bool:
+        return not self.discrete and has_finite_support(site.dist)
 
     @contextmanager
     def _outside(self, site: Site) -> Iterator[None]:

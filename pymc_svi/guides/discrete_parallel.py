@@ -74,7 +74,7 @@ class AutoDiscreteParallel(AutoGuide):
 
     def run(self, args: tuple, kwargs: Mapping[str, Any]) -> Mapping[str, Variable]:
         """Emit the discrete sites; return their draws by name."""
-        with trace() as record, emit_latents(self._draw):
+        with trace() as record, emit_latents(self._draw, discrete=True):
             run_program(self.visible_model(), *args, **kwargs)
         if not record.latent:
             raise SiteError(

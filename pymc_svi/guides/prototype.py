@@ -12,6 +12,7 @@ from pymc.pytensorf import find_rng_nodes, reseed_rngs
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
 
+from pymc_svi.enumeration import has_finite_support
 from pymc_svi.errors import InitializationError, SiteError, sentence
 from pymc_svi.evaluation import evaluation_mode
 from pymc_svi.guides.init import InitStrategy, unconstrain
@@ -207,7 +208,7 @@ class _GiveStart(Handler):
         self.unconstrained: dict[str, Variable] = {}
 
     def process_message(self, site: Site) -> None:
-        if not site.is_latent or site.value is not None:
+        if not site.is_latent or site.value is not None or has_finite_support(site.dist):
             return
         check_continuous(site)
         value = self.init_loc_fn(site)
@@ -224,7 +225,7 @@ def quick_mode() -> Mode:
 
 
 def check_continuous(site: Site) -> None:
-    """Refuse a discrete latent site, which has no unconstrained space."""
+    """Refuse a discrete latent site that cannot be summed out either."""
     dtype = as_plain_tensor(site.dist).type.dtype
     if not dtype.startswith("float"):
         raise SiteError(

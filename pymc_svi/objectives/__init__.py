@@ -13,6 +13,7 @@ from pymc_svi.objectives.renyi import RenyiELBO
 from pymc_svi.objectives.stein import SteinGradient
 from pymc_svi.objectives.tail_adaptive import TraceTailAdaptive_ELBO
 from pymc_svi.objectives.trace_elbo import Trace_ELBO
+from pymc_svi.objectives.trace_enum import TraceEnum_ELBO
 from pymc_svi.objectives.trace_graph import TraceGraph_ELBO
 from pymc_svi.objectives.wake_sleep import ReweightedWakeSleep
 
@@ -28,6 +29,7 @@ __all__ = [
     "RenyiELBO",
     "ReweightedWakeSleep",
     "SteinGradient",
+    "TraceEnum_ELBO",
     "TraceGraph_ELBO",
     "TraceMeanField_ELBO",
     "TraceTailAdaptive_ELBO",

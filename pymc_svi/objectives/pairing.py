@@ -11,6 +11,8 @@ import numpy as np
 from pytensor.graph.basic import Variable
 
 from pymc_svi.config import complain
+from pymc_svi.enumeration.marking import is_enumerated, summed
+from pymc_svi.enumeration.supports import has_finite_support
 from pymc_svi.errors import PairingError, did_you_mean, quoted, sentence
 from pymc_svi.evaluation import evaluate
 from pymc_svi.gradients.draws import pathwise
@@ -25,7 +27,12 @@ __all__ = ["paired_traces"]
 
 
 def paired_traces(
-    model: Program, guide: Program, *args, draws: type[Handler] = pathwise, **kwargs
+    model: Program,
+    guide: Program,
+    *args,
+    draws: type[Handler] = pathwise,
+    enumerate_missing: bool = False,
+    **kwargs,
 ) -> tuple[Trace, Trace]:
     """Trace the guide on differentiable draws and the model on the guide's values.
 
@@ -35,6 +42,8 @@ def paired_traces(
         The programs, both called with ``args`` and ``kwargs``.
     draws : type of Handler, default ``pathwise``
         The handler that draws the guide's sites.
+    enumerate_missing : bool, default False
+        Give discrete sites of the model that the guide leaves out a variable to be summed over.
 
     Returns
     -------
@@ -46,11 +55,13 @@ def paired_traces(
         If the two do not fit together; the message names the site and both sides.
     """
     guide_trace = trace(draws(guide)).get_trace(*args, **kwargs)
-    model_trace = trace(meet(model, trace=guide_trace)).get_trace(*args, **kwargs)
+    left_out = summed(model, unless=guide_trace) if enumerate_missing else model
+    model_trace = trace(meet(left_out, trace=guide_trace)).get_trace(*args, **kwargs)
     _check_same_latents(model_trace, guide_trace)
     check_plates(model_trace)
     check_plates_match(model_trace, guide_trace)
     drawn = [site.value for site in guide_trace.latent.values()]
+    drawn += [site.value for site in model_trace.latent.values() if is_enumerated(site)]
     for traced in (guide_trace, model_trace):
         derive_densities(traced, drawn)
     return model_trace, guide_trace
@@ -152,7 +163,11 @@ def known_shape(variable: Variable) -> tuple[int, ...]:
 def _check_same_latents(model_trace: Trace, guide_trace: Trace) -> None:
     model_latents: Mapping[str, Site] = model_trace.latent
     guide_latents = guide_trace.latent
-    missing = [name for name in model_latents if name not in guide_trace]
+    missing = [
+        name
+        for name, site in model_latents.items()
+        if name not in guide_trace and not is_enumerated(site)
+    ]
     extra = [
         name
         for name, site in guide_latents.items()
@@ -172,12 +187,16 @@ def _check_same_latents(model_trace: Trace, guide_trace: Trace) -> None:
         )
     if missing:
         hint = did_you_mean(missing[0], extra)
+        them = "it" if len(missing) == 1 else "them"
+        sum_out = f"sum {them} out with loss=TraceEnum_ELBO(), "
+        if not all(has_finite_support(model_latents[name].dist) for name in missing):
+            sum_out = ""
         complain(
             sentence(
                 f"The model has latent sites that the guide does not sample: {quoted(missing)}",
                 found=f"the guide samples {quoted(guide_latents)}",
-                fix=f"Sample {quoted(missing)} in the guide, or condition the model on "
-                f"{'it' if len(missing) == 1 else 'them'}",
+                fix=f"Sample {quoted(missing)} in the guide, {sum_out}or condition the model on "
+                f"{them}",
             )
             + hint,
             PairingError,

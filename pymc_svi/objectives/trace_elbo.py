@@ -147,7 +147,10 @@ class Trace_ELBO(ELBO):
         held = None
         if self.sticking_the_landing:
             held = density_with_params_held(guide, guide_trace, *args, **kwargs)
-        costs = self.costs(model_trace, guide_trace, held)
+        return self._loss_of(self.costs(model_trace, guide_trace, held), guide_trace, weight)
+
+    def _loss_of(self, costs: list[Cost], guide_trace: Trace, weight: Any) -> Loss:
+        """Sum the terms, and add the gradients of draws without a derivative."""
         value = _total(costs, weight, [cost.value for cost in costs])
         scored = [site for site in guide_trace.latent.values() if uses_score_function(site)]
         surrogate, updates = value, {}
@@ -158,7 +161,10 @@ class Trace_ELBO(ELBO):
             term, new = self.score_term(site, downstream_cost(site, signed))
             surrogate = surrogate + term
             updates.update(new)
-        terms = {cost.name: cost.value.sum() for cost in costs}
+        terms: dict[str, Variable] = {}
+        for cost in costs:
+            term = cost.value.sum()
+            terms[cost.name] = terms[cost.name] + term if cost.name in terms else term
         return Loss(value, surrogate, terms, updates)
 
     def costs(self, model_trace: Trace, guide_trace: Trace, held: Trace | None) -> list[Cost]:

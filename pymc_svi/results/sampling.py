@@ -21,6 +21,7 @@ from pymc_svi.engine.arguments import Arguments
 from pymc_svi.engine.graph import own_generators
 from pymc_svi.engine.seeds import seed_sequence, spawn_generators
 from pymc_svi.engine.training import training_mode
+from pymc_svi.enumeration import has_finite_support, infer_discrete
 from pymc_svi.errors import SiteError, did_you_mean, quoted, sentence
 from pymc_svi.evaluation import evaluate, evaluation_mode
 from pymc_svi.gradients.particles import vectorize_draws
@@ -73,7 +74,8 @@ class GuidedRun:
     trace : Trace
         The model's.
     guided : tuple of str
-        The latent sites that the guide draws.
+        The latent sites that the guide draws, and the discrete ones that follow from it: those
+        that are summed out in the fit are drawn from their posterior given the others.
     """
 
     trace: Trace
@@ -106,10 +108,17 @@ def guided_run(
     guide = fitted_guide(guide, params, fitted_on)
     with FixedParams(params):
         guide_trace = trace(guide).get_trace(*args, **kwargs)
-        program = uncondition(model) if predictive else model
-        model_trace = trace(replay(program, trace=guide_trace)).get_trace(*args, **kwargs)
-    guided = tuple(name for name in guide_trace.latent if name in model_trace)
-    return GuidedRun(model_trace, guided)
+        program = replay(uncondition(model) if predictive else model, trace=guide_trace)
+        model_trace = trace(program).get_trace(*args, **kwargs)
+        summed_out = [
+            name
+            for name, site in model_trace.latent.items()
+            if name not in guide_trace and has_finite_support(site.dist)
+        ]
+        if summed_out and not predictive:
+            model_trace = trace(infer_discrete(program)).get_trace(*args, **kwargs)
+    guided = [name for name in guide_trace.latent if name in model_trace]
+    return GuidedRun(model_trace, (*guided, *([] if predictive else summed_out)))
 
 
 def fitted_guide(guide: Program, params: Mapping[str, Any], arguments: Arguments | None) -> Program:

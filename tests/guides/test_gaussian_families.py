@@ -259,13 +259,14 @@ def test_batch_ndim_must_be_a_positive_whole_number(batch_ndim):
 
 
 @FAMILIES
-def test_discrete_latents_are_refused_by_name(family):
-    def model():
+def test_discrete_latents_are_left_to_sums_or_refused_by_name(family):
+    def model(rv):
         pm.Normal("x")
-        pm.Bernoulli("z", 0.5)
+        rv("z", 0.5)
 
+    assert "z" not in trace(family(model)).get_trace(pm.Bernoulli)
     with pytest.raises(ValueError, match="Site 'z' is discrete"):
-        trace(family(model)).get_trace()
+        trace(family(model)).get_trace(pm.Poisson)
 
 
 @FAMILIES

@@ -1,0 +1,318 @@
+"""From the sites of traces to tables of log-factors.
+
+A factor is evaluated for all values of the discrete variables it depends on by giving these a
+leading axis and vectorising its graph: whatever a program does with a discrete value, indexing,
+branching, arithmetic, is done for each of its values.
+
+The elements of a vector of discrete variables are summed over one by one where every factor keeps
+them apart, which :func:`~pymc_svi.gradients.independence.follow_axes` reads off the graph. Where
+some factor lets them meet, all combinations of those elements are states of one variable.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+from pytensor.graph.basic import Variable
+from pytensor.graph.replace import vectorize_graph
+from pytensor.graph.traversal import ancestors, toposort
+from pytensor.tensor.random.type import RandomType
+
+from pymc_svi.enumeration.marking import is_enumerated
+from pymc_svi.enumeration.supports import support_of
+from pymc_svi.enumeration.tables import Table
+from pymc_svi.errors import PairingError, sentence
+from pymc_svi.gradients.independence import follow_axes
+from pymc_svi.gradients.named_dims import without_named_dims
+from pymc_svi.handlers import Site, Trace
+from pymc_svi.handlers.log_prob import scaled_and_masked
+from pymc_svi.handlers.values import describe_shape
+
+__all__ = ["Factor", "Factors", "Summed"]
+
+# How many combinations of elements are tried together before that is refused.
+_MOST_STATES = 4_096
+
+
+@dataclass
+class Factor:
+    """A log-factor of a density.
+
+    Attributes
+    ----------
+    site : Site
+        Where it comes from.
+    log_prob : TensorVariable
+        Elementwise, masked but not scaled.
+    of : tuple of str
+        The summed sites that it depends on.
+    """
+
+    site: Site
+    log_prob: Variable
+    of: tuple[str, ...]
+
+
+@dataclass
+class Summed:
+    """A site that is summed over.
+
+    Attributes
+    ----------
+    site : Site
+        The site.
+    placeholder : TensorVariable
+        What stands for its value.
+    support : numpy.ndarray
+        The values that an element can take.
+    joint : set of int
+        Axes along which elements meet in some factor, so that they are summed over together.
+    plates : dict of int to int
+        For each axis along which they are summed over one by one the plate it belongs to.
+    """
+
+    site: Site
+    placeholder: Variable
+    support: np.ndarray
+    joint: set[int] = field(default_factory=set)
+    plates: dict[int, int] = field(default_factory=dict)
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the site's value."""
+        shape = self.placeholder.type.shape
+        if None in shape:
+            raise PairingError(
+                sentence(
+                    f"Site {self.site.name!r} is summed over, but its shape is not known",
+                    found=describe_shape(shape, self.site.dims),
+                    fix="Give it a shape, or dims with coords",
+                )
+            )
+        return shape
+
+    @property
+    def inner_shape(self) -> tuple[int, ...]:
+        """Lengths of the axes along which elements are summed over together."""
+        return tuple(self.shape[axis] for axis in sorted(self.joint))
+
+    @cached_property
+    def states(self) -> np.ndarray:
+        """The states, of shape ``(states, *inner_shape)``."""
+        n_elements = int(np.prod(self.inner_shape))
+        n_states = len(self.support) ** n_elements
+        if n_states > _MOST_STATES:
+            dims = self.site.dims or tuple(f"axis {a}" for a in range(len(self.shape)))
+            along = ", ".join(str(dims[axis]) for axis in sorted(self.joint))
+            raise PairingError(
+                sentence(
+                    f"Site {self.site.name!r} has elements that depend on each other, or share a "
+                    f"factor, along {along}: they can only be summed over together",
+                    found=f"{len(self.support)} values for each of {n_elements} elements, "
+                    f"{n_states:.3g} combinations",
+                    expected=f"at most {_MOST_STATES:,}",
+                    fix="Give a chain one site for each step (for t in markov(range(n))), so that "
+                    "it is summed step by step, or sample the site in the guide",
+                )
+            )
+        combinations = itertools.product(self.support, repeat=n_elements)
+        states = np.array(list(combinations), dtype=self.placeholder.type.dtype)
+        return states.reshape(n_states, *self.inner_shape)
+
+    @property
+    def n_states(self) -> int:
+        """Number of states."""
+        return len(self.states)
+
+    def values(self) -> Variable:
+        """Return all states as values of the site, of shape ``(states, *shape)``."""
+        inner = iter(self.inner_shape)
+        shape = [next(inner) if axis in self.joint else 1 for axis in range(len(self.shape))]
+        states = pt.constant(self.states.reshape(-1, *shape))
+        return pt.broadcast_to(states, (self.n_states, *self.shape))
+
+
+class Factors:
+    """The factors of some traces, with the sites that they are to be summed over.
+
+    Parameters
+    ----------
+    traces : Trace
+        Traces, the later ones on values of the earlier ones.
+    """
+
+    def __init__(self, *traces: Trace):
+        self.summed: dict[str, Summed] = {}
+        for traced in traces:
+            for site in traced.values():
+                if site.type == "sample" and is_enumerated(site) and site.name not in self.summed:
+                    self.summed[site.name] = Summed(
+                        site, site.infer["summed_over"], support_of(site)
+                    )
+        self._by_placeholder = {s.placeholder: name for name, s in self.summed.items()}
+        self._factors: list[Factor] = []
+
+    def of(self, sites: Iterable[Site]) -> list[Factor]:
+        """Return the factors of sites that depend on summed sites."""
+        found = []
+        for site in sites:
+            # Named dims first: what vectorises and follows axes knows tensors only.
+            [log_prob] = without_named_dims([site.unscaled_log_prob])
+            above = set(ancestors([log_prob], blockers=list(self._by_placeholder)))
+            names = tuple(n for p, n in self._by_placeholder.items() if p in above)
+            if names:
+                found.append(Factor(site, self._masked(site, log_prob), names))
+        self._factors += found
+        return found
+
+    def arrange(self) -> None:
+        """Find out along which axes elements are summed over one by one, in the same plates."""
+        changed = True
+        while changed:  # an axis that is joint in one factor is so in all
+            changed = self._arrange_once()
+
+    def table(self, factor: Factor) -> Table:
+        """Evaluate a factor for all values of its summed sites."""
+        summed = [self.summed[name] for name in factor.of]
+        batched = {}
+        for place, s in enumerate(summed):
+            values = s.values()
+            order = ["x"] * len(summed) + list(range(1, values.ndim))
+            order[place] = 0
+            batched[s.placeholder] = values.dimshuffle(*order)
+        value = _vectorized(factor.log_prob, batched)
+        n = len(summed)
+        shape = [s.n_states for s in summed]
+        if value.ndim == factor.log_prob.ndim + n:
+            value = pt.broadcast_to(
+                value, (*shape, *(value.shape[n + i] for i in range(factor.log_prob.ndim)))
+            )
+        plate_of = self._plates_of(factor)
+        others = [n + axis for axis in range(factor.log_prob.ndim) if axis not in plate_of]
+        if others:
+            value = value.sum(axis=others)
+        left = [plate_of[axis] for axis in sorted(plate_of)]
+        order = np.argsort(left).tolist()
+        value = value.dimshuffle(*range(n), *(n + i for i in order))
+        return Table(value, factor.of, tuple(sorted(left)), factor.site.scale)
+
+    def variables(self, names: Iterable[str]) -> dict[str, tuple[int, ...]]:
+        """Return the plates of some summed sites."""
+        return {name: tuple(sorted(self.summed[name].plates.values())) for name in names}
+
+    def scales(self, names: Iterable[str]) -> dict[str, Any]:
+        """Return the scales of some summed sites."""
+        return {name: self.summed[name].site.scale for name in names}
+
+    # --- axes -------------------------------------------------------------------------------
+
+    def _masked(self, site: Site, log_prob: Variable) -> Variable:
+        """Apply a mask: a summed site that is masked has the uniform law, which sums to one."""
+        mask = site.mask
+        if mask is None or mask is True:
+            return log_prob
+        if is_enumerated(site):
+            n_values = len(self.summed[site.name].support)
+            return pt.switch(pt.as_tensor(mask), log_prob, -np.log(n_values))
+        return scaled_and_masked(log_prob, 1.0, mask)
+
+    def _axes(self, factor: Factor) -> dict[str, dict[int, int | None]]:
+        """Return for each summed site which axes of the factor run along with which of its."""
+        found = {}
+        for name in factor.of:
+            s = self.summed[name]
+            axes = follow_axes(s.placeholder, factor.log_prob) or ()
+            found[name] = {
+                axis: axes[axis] for axis, n in enumerate(s.shape) if n != 1 and axis < len(axes)
+            }
+        return found
+
+    def _arrange_once(self) -> bool:
+        groups = _Groups()
+        changed = False
+        for factor in self._factors:
+            at: dict[int, list[tuple[str, int]]] = {}
+            for name, axes in self._axes(factor).items():
+                for axis, place in axes.items():
+                    if axis in self.summed[name].joint:
+                        continue
+                    groups.add((name, axis))
+                    if place is None:
+                        self.summed[name].joint.add(axis)
+                        changed = True
+                    else:
+                        at.setdefault(place, []).append((name, axis))
+            for along in at.values():
+                for other in along[1:]:
+                    groups.join(along[0], other)
+        if changed:
+            return True
+        numbers: dict[Any, int] = {}
+        for name, s in self.summed.items():
+            s.plates = {
+                axis: numbers.setdefault(groups.root((name, axis)), len(numbers))
+                for axis, n in enumerate(s.shape)
+                if n != 1 and axis not in s.joint
+            }
+            # One plate along two axes of a site would make its elements meet after all.
+            if len(set(s.plates.values())) < len(s.plates):
+                s.joint.update(s.plates)
+                return True
+        return False
+
+    def _plates_of(self, factor: Factor) -> dict[int, int]:
+        """Return the plate of each axis of a factor that is not its own affair."""
+        found: dict[int, int] = {}
+        for name, axes in self._axes(factor).items():
+            plates = self.summed[name].plates
+            for axis, place in axes.items():
+                if axis in plates and place is not None:
+                    found[place] = plates[axis]
+        return found
+
+
+class _Groups:
+    """Sets that can be joined."""
+
+    def __init__(self):
+        self._parent: dict[Any, Any] = {}
+
+    def add(self, item: Any) -> None:
+        self._parent.setdefault(item, item)
+
+    def root(self, item: Any) -> Any:
+        self.add(item)
+        while self._parent[item] != item:
+            item = self._parent[item]
+        return item
+
+    def join(self, first: Any, second: Any) -> None:
+        self._parent[self.root(second)] = self.root(first)
+
+
+def _vectorized(output: Variable, batched: dict[Variable, Variable]) -> Variable:
+    """Return an output for values with leading axes; random draws upstream stay what they are."""
+    moving: set[Variable] = set(batched)
+    fixed: set[Variable] = set()
+    for node in toposort([output], blockers=list(batched)):
+        if any(inp in moving for inp in node.inputs):
+            moving.update(node.outputs)
+            fixed.update(
+                inp
+                for inp in node.inputs
+                if inp not in moving and not isinstance(inp.type, RandomType)
+            )
+    [vectorized] = vectorize_graph([output], replace={v: v for v in fixed} | batched)
+    return vectorized
+
+
+def unsummed(sites: Sequence[Site], factors: Sequence[Factor]) -> list[Site]:
+    """Return the sites that none of the factors comes from."""
+    taken = {id(factor.site) for factor in factors}
+    return [site for site in sites if id(site) not in taken]

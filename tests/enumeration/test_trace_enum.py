@@ -1,0 +1,366 @@
+"""``TraceEnum_ELBO`` is what summing over all combinations of all elements gives."""
+
+import numpy as np
+import pymc as pm
+import pytensor
+import pytensor.tensor as pt
+import pytest
+from pymc.pytensorf import rewrite_pregrad
+from scipy.special import logsumexp
+from scipy.stats import norm
+
+from pymc_svi import (
+    SVI,
+    Trace_ELBO,
+    TraceEnum_ELBO,
+    config_enumerate,
+    handlers,
+    optim,
+    param,
+    plate,
+    sample,
+)
+from pymc_svi.errors import PairingError, SiteError
+from pymc_svi.evaluation import evaluate
+from pymc_svi.guides import AutoNormal
+from tests.checks import as_built, assert_mean, gradient_draws
+from tests.enumeration import models
+from tests.enumeration.brute_force import brute_loss
+from tests.enumeration.models import MEANS, MODELS, Y
+
+LOSS = TraceEnum_ELBO()
+
+
+def no_sites():
+    """A guide that leaves everything to the sums."""
+
+
+def loss_of(model, guide=no_sites, *args):
+    return float(evaluate(LOSS.loss(model, guide, *args).value))
+
+
+# --- sums in the model ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+def test_summing_out_the_model_equals_brute_force(model):
+    assert loss_of(model) == pytest.approx(brute_loss(model, no_sites), abs=1e-8)
+
+
+@pytest.mark.parametrize("model", [models.nested, models.chain], ids=lambda model: model.__name__)
+def test_built_models_have_the_same_sums(model):
+    assert loss_of(as_built(model)) == pytest.approx(loss_of(model), abs=1e-10)
+
+
+def test_a_scaled_local_site_is_summed_out_before_it_is_scaled():
+    """``sum_a p(a) prod_n (sum_z p(z|a) p(y_n|z))^2.5``."""
+    inner = [
+        logsumexp([np.log([1 - p, p]) + norm.logpdf(y, [0.0, 1.0]) for y in Y], axis=1).sum()
+        for p in (0.2, 0.7)
+    ]
+    exact = logsumexp(np.log([0.6, 0.4]) + 2.5 * np.array(inner))
+    assert loss_of(models.scaled) == pytest.approx(-exact, abs=1e-8)
+
+
+def test_minibatches_of_a_plate_average_to_the_sum_over_all_of_it():
+    def model():
+        a = pm.Bernoulli("a", 0.4)
+        with plate("rows", 4, subsample_size=2) as rows:
+            z = pm.Bernoulli("z", 0.2 + 0.5 * a)
+            pm.Normal("y", 1.0 * z, 1.0, observed=pt.constant(Y)[rows])
+
+    def guide():
+        with plate("rows", 4, subsample_size=2):
+            pass
+        sample("a", pm.Bernoulli.dist(0.35), infer={"enumerate": "parallel"})
+
+    def full():
+        a = pm.Bernoulli("a", 0.4)
+        z = pm.Bernoulli("z", 0.2 + 0.5 * a, shape=4)
+        pm.Normal("y", 1.0 * z, 1.0, observed=Y)
+
+    def full_guide():
+        sample("a", pm.Bernoulli.dist(0.35), infer={"enumerate": "parallel"})
+
+    pairs = [(i, j) for i in range(4) for j in range(i)]
+    losses = []
+    for rows in pairs:
+        both = [handlers.substitute(p, data={"rows": np.array(rows)}) for p in (model, guide)]
+        losses.append(loss_of(*both))
+    assert np.mean(losses) == pytest.approx(loss_of(full, full_guide), abs=1e-10)
+
+
+def test_masked_elements_count_for_nothing():
+    mask = np.array([True, False, True, True])
+
+    def model(keep):
+        z = pm.Categorical("z", [0.2, 0.5, 0.3], shape=len(keep))
+        pm.Normal("y", pt.constant(MEANS)[z], 1.0, observed=Y[keep])
+
+    everything = np.arange(4)
+    masked = handlers.mask(lambda: model(everything), mask=mask)
+    assert loss_of(masked) == pytest.approx(loss_of(lambda: model(everything[mask])), abs=1e-10)
+
+
+def test_impossible_values_do_no_harm():
+    def model():
+        z = pm.Categorical("z", [0.0, 0.4, 0.6], shape=4)
+        pm.Normal("y", pt.constant(MEANS)[z], 1.0, observed=Y)
+
+    assert loss_of(model) == pytest.approx(brute_loss(model, no_sites), abs=1e-8)
+
+
+def test_named_dims_of_both_kinds():
+    import pymc.dims as pmd
+
+    coords = {"row": range(4), "kind": range(3)}
+
+    def plain():
+        z = pm.Categorical("z", [0.2, 0.5, 0.3], dims="row")
+        pm.Normal("y", pt.constant(MEANS)[z], 1.0, observed=Y, dims="row")
+
+    def named():
+        z = pmd.Bernoulli("z", p=0.3, dims="row")
+        pmd.Normal("y", 2.0 * z, 1.0, observed=pmd.as_xtensor(Y, dims=("row",)))
+
+    def unnamed():
+        z = pm.Bernoulli("z", p=0.3, shape=4)
+        pm.Normal("y", 2.0 * z, 1.0, observed=Y)
+
+    with pm.Model(coords=coords):
+        assert loss_of(plain) == pytest.approx(loss_of(models.labels), abs=1e-8)
+    with pm.Model(coords=coords):
+        assert loss_of(named) == pytest.approx(loss_of(unnamed), abs=1e-8)
+
+
+# --- sums in the guide --------------------------------------------------------------------------
+
+
+def guided_labels():
+    pm.Categorical(
+        "z", pm.math.softmax(param("logits", np.linspace(-1, 1, 12).reshape(4, 3)), axis=-1)
+    )
+
+
+def guided_parent():
+    pm.Bernoulli("a", logit_p=param("u", 0.4))
+
+
+def guided_chain():
+    z = 0
+    for t in range(4):
+        z = pm.Categorical(f"z{t}", pt.constant(np.roll(models.MOVES, t, axis=1))[z])
+
+
+def guided_levels():
+    a = pm.Bernoulli("a", logit_p=param("u", np.array([0.4, -0.3])))
+    pm.Bernoulli("z", logit_p=(0.8 * a - 0.2)[:, None], shape=(2, 3))
+
+
+GUIDED = [
+    (models.labels, guided_labels),
+    (models.nested, guided_parent),
+    (models.chain_with_a_parent, guided_parent),
+    (models.chain, guided_chain),
+    (models.two_levels, guided_levels),
+]
+
+
+@pytest.mark.parametrize("model, guide", GUIDED, ids=lambda program: program.__name__)
+def test_sums_over_the_guide_equal_brute_force(model, guide):
+    guide = config_enumerate(guide)
+    assert loss_of(model, guide) == pytest.approx(brute_loss(model, guide), abs=1e-8)
+
+
+def test_a_guide_that_rules_a_value_out_has_a_finite_loss():
+    def guide():
+        pm.Categorical("z", [0.0, 0.5, 0.5], shape=4)
+
+    guide = config_enumerate(guide)
+    assert loss_of(models.labels, guide) == pytest.approx(
+        brute_loss(models.labels, guide), abs=1e-8
+    )
+
+
+# --- gradients ----------------------------------------------------------------------------------
+
+
+def learned_chain():
+    z = 0
+    p = param("p", 0.3)
+    mu = param("mu", np.array([-0.5, 0.8]))
+    for t in range(4):
+        z = pm.Bernoulli(f"z{t}", logit_p=p + 0.7 * z)
+        pm.Normal(f"y{t}", mu[z], 1.0, observed=Y[t])
+
+
+@pytest.mark.parametrize(
+    "model, guide",
+    [(learned_chain, no_sites), *((m, config_enumerate(g)) for m, g in GUIDED[:3])],
+    ids=lambda program: getattr(program, "__name__", ""),
+)
+def test_gradients_equal_differences(model, guide):
+    loss, store = SVI(model, guide, loss=LOSS).build_loss()
+    variables = list(store.variables.values())
+    for name, site in store.sites.items():
+        store.variables[name].set_value(site.make_start())
+    gradients = pytensor.grad(rewrite_pregrad(loss.surrogate), variables)
+    compute = pytensor.function([], [loss.value, *gradients], mode="FAST_COMPILE")
+    _, *found = compute()
+    for variable, gradient in zip(variables, found, strict=True):
+        start = variable.get_value()
+        for index in np.ndindex(start.shape):
+            ends = []
+            for step in (1e-5, -1e-5):
+                moved = start.copy()
+                moved[index] += step
+                variable.set_value(moved)
+                ends.append(compute()[0])
+            variable.set_value(start)
+            assert gradient[index] == pytest.approx((ends[0] - ends[1]) / 2e-5, abs=1e-7)
+
+
+def test_with_continuous_sites_the_gradient_is_that_of_the_model_summed_out_by_hand():
+    def model():
+        mu = pm.Normal("mu", 0.0, 2.0, shape=2)
+        z = pm.Bernoulli("z", 0.4, shape=4)
+        pm.Normal("y", mu[z], 1.0, observed=Y)
+
+    def by_hand():
+        mu = pm.Normal("mu", 0.0, 2.0, shape=2)
+        parts = [pm.Normal.dist(mu[0], 1.0), pm.Normal.dist(mu[1], 1.0)]
+        pm.Mixture("y", [0.6, 0.4], parts, observed=Y)
+
+    def guide():
+        pm.Normal("mu", param("loc", np.array([-0.2, 0.9])), 0.5, shape=2)
+
+    mine = gradient_draws(model, guide, n=5, loss=LOSS, seed=3)["loc"]
+    hand = gradient_draws(by_hand, guide, n=5, loss=Trace_ELBO(), seed=3)["loc"]
+    np.testing.assert_allclose(mine, hand, rtol=1e-8)
+
+
+def test_draws_that_are_not_summed_keep_their_score_function():
+    """A guide's Poisson site beside labels that are summed out: unbiased by quadrature."""
+
+    def model():
+        k = pm.Poisson("k", 2.0)
+        z = pm.Bernoulli("z", 0.4, shape=4)
+        pm.Normal("y", z + 0.5 * k, 1.0, observed=Y)
+
+    def guide():
+        pm.Poisson("k", pt.exp(param("log_rate", 0.3)))
+
+    ks = np.arange(40)
+    step = 1e-5
+
+    def exact(log_rate):
+        from scipy.stats import poisson
+
+        log_q = poisson.logpmf(ks, np.exp(log_rate))
+        likelihood = [
+            logsumexp(
+                np.log([0.6, 0.4]) + norm.logpdf(Y[:, None], np.array([0.0, 1.0]) + 0.5 * k), axis=1
+            ).sum()
+            for k in ks
+        ]
+        return np.sum(np.exp(log_q) * (log_q - poisson.logpmf(ks, 2.0) - likelihood))
+
+    draws = gradient_draws(model, guide, n=20_000, loss=LOSS)["log_rate"]
+    assert_mean(draws, (exact(0.3 + step) - exact(0.3 - step)) / (2 * step))
+
+
+# --- fits ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_a_mixture_is_fitted_in_one_line_and_its_labels_come_with_the_posterior(built):
+    y = np.array([-2.1, -1.9, -2.0, 2.9, 3.1])
+
+    def model():
+        mu = pm.Normal("mu", [-1.0, 1.0], 3.0)
+        z = pm.Bernoulli("z", 0.5, dims="row")
+        pm.Normal("y", mu[z], 1.0, observed=y, dims="row")
+        pm.Deterministic("centre", mu[z], dims="row")
+
+    coords = {"row": list("abcde")}
+    program = as_built(model, coords=coords) if built else model
+    svi = SVI(program, AutoNormal(program), optim.Adam(0.05), LOSS, coords=coords)
+    result = svi.run(500, random_seed=0, progressbar=False)
+    posterior = result.sample_posterior(200, random_seed=1).posterior
+    assert posterior["z"].dims == ("chain", "draw", "row") and list(posterior["row"]) == list(
+        "abcde"
+    )
+    mean = posterior.mean(("chain", "draw"))
+    np.testing.assert_allclose(mean["z"], [0, 0, 0, 1, 1], atol=0.05)
+    # Deterministics follow from the labels of the same draw.
+    expected = np.take_along_axis(posterior["mu"].values, posterior["z"].values, axis=-1)
+    np.testing.assert_allclose(posterior["centre"], expected)
+
+
+# --- mistakes -----------------------------------------------------------------------------------
+
+
+def test_nothing_to_sum_out_is_a_warning():
+    def program():
+        pm.Normal("x", 0.0, 1.0)
+
+    with pytest.warns(UserWarning, match="found no site to sum out"):
+        LOSS.loss(program, program)
+
+
+def test_a_discrete_site_under_another_objective_is_pointed_here():
+    with pytest.raises(PairingError, match=r"'z'.*sum it out with loss=TraceEnum_ELBO\(\)"):
+        Trace_ELBO().loss(models.labels, no_sites)
+
+
+def test_infinitely_many_values_are_refused():
+    def model():
+        k = pm.Poisson("k", 2.0)
+        pm.Normal("y", k, 1.0, observed=0.3)
+
+    with pytest.raises(PairingError, match="does not sample: 'k'"):
+        LOSS.loss(model, no_sites)
+    with pytest.raises(SiteError, match="'k' cannot be enumerated.*Truncate it"):
+        marked = handlers.infer_config(model, lambda site: {"enumerate": "parallel"})
+        LOSS.loss(marked, no_sites)
+
+
+def test_too_many_joint_states_are_refused_with_the_way_out():
+    def model():
+        z = pm.Bernoulli("z", 0.4, shape=30)
+        pm.Normal("y", z[1:] - z[:-1], 1.0, observed=np.zeros(29))
+
+    with pytest.raises(PairingError, match="'z' has elements that depend on each other.*markov"):
+        LOSS.loss(model, no_sites)
+
+
+def test_crossing_plates_are_refused():
+    def model():
+        a = pm.Bernoulli("a", 0.4, shape=2)
+        b = pm.Bernoulli("b", 0.4, shape=3)
+        pm.Normal("y", a[:, None] + b, 1.0, observed=models.GRID)
+
+    with pytest.raises(PairingError, match="does not factorise: it meets"):
+        LOSS.loss(model, no_sites)
+
+
+def test_a_draw_whose_law_depends_on_a_summed_site_of_the_guide_is_refused():
+    def model():
+        a = pm.Bernoulli("a", 0.4)
+        k = pm.Poisson("k", 1.0 + a)
+        pm.Normal("y", k, 1.0, observed=0.3)
+
+    def guide():
+        a = sample("a", pm.Bernoulli.dist(0.5), infer={"enumerate": "parallel"})
+        pm.Poisson("k", 1.0 + a)
+
+    with pytest.raises(PairingError, match="'k' of the guide is drawn without a derivative.*'a'"):
+        LOSS.loss(model, guide)
+
+
+def test_unknown_options_are_refused():
+    with pytest.raises(ValueError, match="config_enumerate: unknown default"):
+        config_enumerate(models.labels, default="parallell")
+    marked = handlers.infer_config(models.labels, lambda site: {"enumerate": "all"})
+    with pytest.raises(SiteError, match="unknown way to enumerate. Found: 'all'"):
+        LOSS.loss(marked, no_sites)
