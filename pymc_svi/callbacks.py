@@ -329,8 +329,8 @@ class HeldOutELBO(Callback):
     """Record the ELBO of data that are not trained on, weighted as the training data are.
 
     Their terms are weighted by rows of the training data / rows of these, so that the figure can
-    be compared with the losses. It is the negative loss of one step, with the next step's random
-    numbers, of which no use is made up.
+    be compared with the losses. It is minus the loss of one step, at the random numbers of the
+    next step, which the fit draws all the same.
 
     Parameters
     ----------
