@@ -16,7 +16,11 @@ import pytensor.tensor as pt
 from pytensor.compile import view_op
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
-from pytensor_ml.pytensorf import collect_trainable_params
+from pytensor_ml.pytensorf import (
+    collect_non_trainable_updates,
+    collect_trainable_params,
+    rewrite_for_prediction,
+)
 
 from pymc_svi.constraints import Constraint, as_constraint, real
 from pymc_svi.errors import InitializationError, SiteError, sentence
@@ -32,6 +36,7 @@ from pymc_svi.handlers.interception import sample_site
 from pymc_svi.handlers.mask import mask
 from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.stack import apply_stack
+from pymc_svi.handlers.statistics import of_this_run, set_next
 from pymc_svi.handlers.values import describe_shape
 from pymc_svi.handlers.walk import PARAM_TAG, PARAMS
 
@@ -69,16 +74,20 @@ class ParamRecord:
     dim_lengths: Mapping[str, Variable]
     event_dim: int | None
     order: int
+    is_statistic: bool = False  # of a network: carried from step to step, not learned
 
     def site(self) -> Site:
         """Return a new site that says the same."""
+        infer: dict[str, Any] = {} if self.event_dim is None else {"event_dim": self.event_dim}
+        if self.is_statistic:
+            infer["is_statistic"] = True
         return Site(
             "param",
             self.name,
             dims=self.dims,
             constraint=self.constraint,
             init=self.init,
-            infer={} if self.event_dim is None else {"event_dim": self.event_dim},
+            infer=infer,
             default=self.make_value,
             make_start=self.unconstrained_start,
         )
@@ -237,10 +246,15 @@ def param(
         event_dim=event_dim,
         order=next(_ORDER),
     )
+    return _declared(record, model).outcome
+
+
+def _declared(record: ParamRecord, model: pm.Model | None) -> Site:
+    """Emit the site of a param; a built model lists it."""
     site = apply_stack(record.site())
     if model is not None and hasattr(getattr(site.value, "tag", None), PARAM_TAG):
         model.root.__dict__.setdefault(PARAMS, {})[site.name] = site.value
-    return site.outcome
+    return site
 
 
 def sample(
@@ -404,6 +418,12 @@ def module(
 ) -> Callable[..., Variable]:
     """Register a neural network: its trainable parameters become params, or have a prior.
 
+    The statistics that a network keeps for itself, such as the running mean of a batch
+    normalization, are carried from step to step with the params, under their names, and are part
+    of states, checkpoints and results. Where they are given, as they are when a fitted program
+    predicts, a network in a function program runs as for prediction: on the statistics and not on
+    those of the batch, without dropout.
+
     Parameters
     ----------
     name : str
@@ -446,10 +466,14 @@ def module(
             )
         )
     values: dict[Variable, Variable] = {}
+    written: dict[Variable, Variable] = {}  # what a statistic has become in this run
+    given: list[bool] = []  # of each statistic, whether a handler gave its value
 
     def apply(*inputs: Any, **kwargs: Any) -> Any:
-        output = network(*map(pt.as_tensor, inputs), **kwargs)
+        own = [view_op(pt.as_tensor(value)) for value in inputs]
+        output = network(*own, **kwargs)
         outputs = list(output) if isinstance(output, tuple | list) else [output]
+        outputs = of_this_run(outputs, own, written)
         taken = [known.name for known in values]
         # Found from the output backwards; named from the input forwards.
         for weight in reversed(collect_trainable_params(outputs)):
@@ -464,10 +488,35 @@ def module(
                     )
                 taken.append(weight.name)
                 values[weight] = _weight_site(name, weight, prior)
+        statistics = collect_non_trainable_updates(outputs)
+        written.update(statistics)
+        sites = {stat: _statistic_site(name, stat) for stat in statistics if stat not in values}
+        given.extend(site.unconstrained is None for site in sites.values())
+        values.update({stat: site.outcome for stat, site in sites.items()})
+        if given and all(given):
+            outputs = rewrite_for_prediction(outputs)
         outputs = graph_replace(outputs, values, strict=False)
+        for stat, new in statistics.items():
+            set_next(values[stat], graph_replace(new, values, strict=False))
         return outputs if isinstance(output, tuple | list) else outputs[0]
 
     return apply
+
+
+def _statistic_site(module_name: str, statistic: Variable) -> Site:
+    model = pm.Model.get_context(error_if_none=False)
+    name = f"{module_name}.{statistic.name}"
+    record = ParamRecord(
+        name=name if model is None else model.name_for(name),
+        init=statistic.get_value,
+        constraint=real,
+        dims=None,
+        dim_lengths={},
+        event_dim=None,
+        order=next(_ORDER),
+        is_statistic=True,
+    )
+    return _declared(record, model)
 
 
 def _weight_site(module_name: str, weight: Variable, prior: Any) -> Variable:

@@ -11,6 +11,7 @@ from pytensor.graph.basic import Variable
 
 from pymc_svi.errors import SiteError, sentence
 from pymc_svi.handlers import Handler, Site, Trace
+from pymc_svi.handlers.statistics import next_of
 from pymc_svi.handlers.walk import scratch_model
 
 __all__ = ["ParamStore"]
@@ -74,6 +75,12 @@ class ParamStore(Handler):
     def variables(self) -> dict[str, Variable]:
         """The unconstrained shared variables by name."""
         return {name: site.unconstrained for name, site in self.sites.items()}
+
+    @property
+    def statistics(self) -> dict[Variable, Variable]:
+        """What the statistics of networks become after a step, by their variables."""
+        following = {site.unconstrained: next_of(site.value) for site in self.sites.values()}
+        return {variable: new for variable, new in following.items() if new is not None}
 
     def constrained(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return constrained values for unconstrained ones."""

@@ -128,33 +128,37 @@ class Training:
         self.variables = params.variables
         same = loss.surrogate is loss.value
         names = list(loss.terms)
-        outputs = [loss.value, *([] if same else [loss.surrogate]), *loss.updates.values()]
+        updates = {**loss.updates, **params.statistics}
+        outputs = [loss.value, *([] if same else [loss.surrogate]), *updates.values()]
         outputs += loss.terms.values()
         outputs, self.generators = own_generators(share_large_constants(outputs))
         self.value = outputs[0]
         self.surrogate = outputs[0] if same else outputs[1]
         self.terms = dict(zip(names, outputs[len(outputs) - len(names) :], strict=True))
         carried = outputs[1 if same else 2 : len(outputs) - len(names)]
-        # What the objective carries from step to step; saved with the optimizer's state.
-        self.carried = dict(zip(loss.updates, carried, strict=True))
+        # What the objective carries from step to step, saved with the optimizer's state, and the
+        # statistics of networks, saved with the params.
+        self.carried = dict(zip(updates, carried, strict=True))
         self._check_params_are_used()
-        self.learned = {n: v for n, v in self.variables.items() if n not in self.unused}
+        self.learned = {n: self.variables[n] for n in self.used}
         self.storage = storage_for(self.learned, rule)
 
     def _check_params_are_used(self) -> None:
-        used = set(ancestors([self.surrogate]))
-        self.unused = [name for name, var in self.variables.items() if var not in used]
-        if len(self.unused) == len(self.variables):
+        below = set(ancestors([self.surrogate]))
+        learnable = {n: v for n, v in self.variables.items() if v not in self.params.statistics}
+        self.used = [name for name, var in learnable.items() if var in below]
+        unused = [name for name in learnable if name not in self.used]
+        if not self.used:
             raise PairingError(
                 sentence(
                     "There is nothing to learn: the loss depends on none of the params",
-                    found=f"the params {quoted(self.unused)}",
+                    found=f"the params {quoted(unused)}",
                     fix="Use them in the guide's distributions",
                 )
             )
-        if self.unused:
+        if unused:
             warnings.warn(
-                f"The loss does not depend on {quoted(self.unused)}, which will not be learned. "
+                f"The loss does not depend on {quoted(unused)}, which will not be learned. "
                 "Use it in the guide or model, or remove it.",
                 UserWarning,
                 stacklevel=6,
@@ -181,8 +185,8 @@ class Training:
     @functools.cached_property
     def optimizer_state(self) -> dict[str, SharedVariable]:
         """The optimizer's own variables by name."""
-        moved = set(self.storage.moved)
-        return {var.name: var for var in self.optimizer_updates if var not in moved}
+        params = {*self.storage.moved, *self.params.statistics}
+        return {var.name: var for var in self.optimizer_updates if var not in params}
 
     @functools.cached_property
     def optimizer_start(self) -> dict[str, np.ndarray]:
@@ -315,7 +319,7 @@ class Training:
         """Put a state into the variables of the compiled functions."""
         self.check(state)
         self.storage.load(state.params)
-        for name in self.unused:
+        for name in self.variables.keys() - self.learned.keys():
             self.variables[name].set_value(np.array(state.params[name]))
         for name, variable in self.optimizer_state.items():
             variable.set_value(np.array(state.optim_state[name]))
@@ -326,8 +330,9 @@ class Training:
 
     def save(self, step: int) -> SVIState:
         """Return the state that the variables hold."""
-        unused = {name: np.array(self.variables[name].get_value()) for name in self.unused}
-        params = {**self.storage.save(), **unused}
+        others = self.variables.keys() - self.learned.keys()
+        params = self.storage.save()
+        params |= {name: np.array(self.variables[name].get_value()) for name in others}
         return SVIState(
             params={name: params[name] for name in self.variables},
             optim_state={

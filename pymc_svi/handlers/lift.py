@@ -83,7 +83,7 @@ class lift(Handler):
 
     def process_message(self, site: Site) -> None:
         """Turn a param into a sample site."""
-        if site.type != "param":
+        if site.type != "param" or site.infer.get("is_statistic"):
             return
         self._seen.append(site.name)
         prior = self._prior_of(site)

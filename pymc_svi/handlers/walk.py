@@ -21,6 +21,7 @@ from pymc_svi.handlers.imputation import is_partly_observed, no_density_of_its_o
 from pymc_svi.handlers.record import recall
 from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.stack import apply_stack
+from pymc_svi.handlers.statistics import next_of, set_next
 from pymc_svi.handlers.values import as_site_value, as_tensor_variable
 
 __all__ = ["PARAMS", "PARAM_TAG", "constant_dim_lengths", "scratch_model", "walk_model"]
@@ -106,10 +107,13 @@ class _Walk:
         return sorted(params, key=lambda var: getattr(var.tag, PARAM_TAG).order) + named
 
     def run(self) -> None:
+        statistics = {v: new for v in self.waiting if (new := next_of(v)) is not None}
         self.visit_plates()
         for variable in list(self.waiting):
             if variable in self.waiting:
                 self.visit(variable)
+        for variable, new in statistics.items():
+            set_next(self.memo[variable], self.rebuild(new))
 
     def visit(self, variable: Variable) -> None:
         del self.waiting[variable]
