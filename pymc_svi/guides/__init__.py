@@ -9,6 +9,7 @@ from pymc_svi.guides.delta import AutoDelta
 from pymc_svi.guides.diagonal_normal import AutoDiagonalNormal
 from pymc_svi.guides.discrete_parallel import AutoDiscreteParallel
 from pymc_svi.guides.guide_list import AutoGuideList
+from pymc_svi.guides.hierarchical_normal import AutoHierarchicalNormal
 from pymc_svi.guides.init import (
     init_to_feasible,
     init_to_generated,
@@ -26,6 +27,7 @@ from pymc_svi.guides.neutra import NeuTraReparam
 from pymc_svi.guides.normal import AutoNormal
 from pymc_svi.guides.normalizing_flow import AutoBNAFNormal, AutoIAFNormal, AutoNormalizingFlow
 from pymc_svi.guides.particles import AutoParticles
+from pymc_svi.guides.regressive import AutoRegressive
 from pymc_svi.guides.semi_dais import AutoSemiDAIS
 from pymc_svi.guides.structured import AutoStructured
 
@@ -39,6 +41,7 @@ __all__ = [
     "AutoDiscreteParallel",
     "AutoGuide",
     "AutoGuideList",
+    "AutoHierarchicalNormal",
     "AutoIAFNormal",
     "AutoLaplaceApproximation",
     "AutoLowRankMultivariateNormal",
@@ -46,6 +49,7 @@ __all__ = [
     "AutoNormal",
     "AutoNormalizingFlow",
     "AutoParticles",
+    "AutoRegressive",
     "AutoSemiDAIS",
     "AutoStructured",
     "AutoSurrogateLikelihoodDAIS",

@@ -151,10 +151,17 @@ class init_to_generated:
 
 
 def _support_point(site: Site) -> Variable:
+    center = prior_center(site)
+    # A prior draw where the distribution does not say where its centre is.
+    return site.dist if center is None else center
+
+
+def prior_center(site: Site) -> Variable | None:
+    """Return the support point of a site's prior, given its parents; None if it has none."""
     try:
         return support_point(site.dist)
     except NotImplementedError:
-        return site.dist  # a prior draw: the distribution does not say where its centre is
+        return None
 
 
 def unconstrain(site: Site, value: Variable) -> Variable:
@@ -171,6 +178,12 @@ def constrain(site: Site, value: Variable) -> Variable:
     value = _with_dims(site, value)
     constrained = site.resolve(site.transform.backward(value, *site.dist.owner.inputs))
     return as_site_value(constrained, site.dist, site.name, site.dims)
+
+
+def unconstrained_center(site: Site) -> Variable | None:
+    """Return the support point of a site's prior in unconstrained space; None if it has none."""
+    center = prior_center(site)
+    return None if center is None else as_plain_tensor(unconstrain(site, center))
 
 
 def log_jac_det(site: Site, value: Variable) -> Variable | None:

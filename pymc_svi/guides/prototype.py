@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import pytensor
+import pytensor.tensor as pt
 from pymc.pytensorf import find_rng_nodes, reseed_rngs
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
@@ -140,6 +141,23 @@ class Prototype:
     def constrained_start(self, seed: int) -> Mapping[str, np.ndarray]:
         """Return the starting values in the supports of the sites."""
         return self._start(seed).constrained
+
+    def at_start(
+        self, seed: int, expression: Callable[[Site], Variable], names: Iterable[str]
+    ) -> dict[str, np.ndarray]:
+        """Evaluate an expression of a site with its parents at their starting values, by site."""
+        start, found = self.constrained_start(seed), dict.fromkeys(names, pt.constant(0.0))
+
+        def give(site: Site) -> Variable:
+            if site.name in found:
+                found[site.name] = as_plain_tensor(expression(site))
+            return pt.constant(start[site.name])
+
+        args, kwargs = self._arguments
+        with no_handlers(), _GiveStart(give):
+            trace(self._model).get_trace(*args, **kwargs)
+        values = pytensor.function([], list(found.values()), mode=quick_mode())()
+        return dict(zip(found, map(np.asarray, values), strict=True))
 
     @lru_cache(maxsize=2)  # noqa: B019, as short-lived as the guide's run that made it
     def _start(self, seed: int) -> _Start:

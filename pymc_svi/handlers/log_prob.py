@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,14 +10,24 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
+from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors
 from pytensor.tensor.math import sigmoid
 from pytensor.tensor.random.basic import BernoulliRV
+from pytensor.tensor.random.op import RandomVariable
 from pytensor.xtensor.type import XTensorType
 
 if TYPE_CHECKING:
     from pymc_svi.handlers.site import Site
 
-__all__ = ["as_plain_tensor", "scaled_and_masked", "site_log_prob", "zero"]
+__all__ = [
+    "as_plain_tensor",
+    "density_given",
+    "is_composed",
+    "scaled_and_masked",
+    "site_log_prob",
+    "zero",
+]
 
 
 def zero() -> Variable:
@@ -55,6 +66,29 @@ def rv_log_prob(rv: Variable, value: Variable) -> Variable:
     if logits is not None:
         return _bernoulli_log_prob(value, logits)
     return as_plain_tensor(pm.logp(rv, value, warn_rvs=False))
+
+
+def is_composed(rv: Variable) -> bool:
+    """Return whether a variable's density has to be derived from a graph of others."""
+    return rv.owner is not None and not isinstance(rv.owner.op, RandomVariable)
+
+
+def density_given(rv: Variable, value: Variable, drawn: Sequence[Variable]) -> Variable:
+    """Elementwise log-probability under a composed law whose parents are draws.
+
+    PyMC derives the density of a composed variable, a random walk, a variable with named dims, by
+    searching its graph for random variables. Where the parents of a site are draws themselves,
+    the search must not reach into them: it would take a slice of a guide's noise for a random
+    variable of its own and evaluate the law of the site at numbers that nothing else has seen.
+    So it is derived at placeholders, and the draws are put in their place.
+    """
+    upstream = set(ancestors([rv])) - {rv}
+    placeholders = {draw: draw.type() for draw in drawn if draw in upstream}
+    [law] = graph_replace([rv], placeholders, strict=False) if placeholders else [rv]
+    at = value.type()
+    log_prob = rv_log_prob(law, at)
+    draws = {placeholder: draw for draw, placeholder in placeholders.items()}
+    return graph_replace([log_prob], {at: value, **draws}, strict=False)[0]
 
 
 def _bernoulli_logits(rv: Variable) -> Variable | None:
