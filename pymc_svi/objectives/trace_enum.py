@@ -24,7 +24,7 @@ from pymc_svi.objectives.base import Loss
 from pymc_svi.objectives.pairing import paired_traces
 from pymc_svi.objectives.trace_elbo import Cost, Trace_ELBO, is_latent_term
 
-__all__ = ["TraceEnum_ELBO"]
+__all__ = ["Sums", "TraceEnum_ELBO", "summed_out"]
 
 
 class TraceEnum_ELBO(Trace_ELBO):
@@ -82,7 +82,7 @@ class TraceEnum_ELBO(Trace_ELBO):
         model_trace, guide_trace = paired_traces(
             model, guide, *args, draws=_summed_or_drawn, enumerate_missing=True, **kwargs
         )
-        sums = _Sums(model_trace, guide_trace)
+        sums = Sums(model_trace, guide_trace)
         if not sums.factors.summed:
             warnings.warn(
                 "TraceEnum_ELBO found no site to sum out: the model has no discrete site that the "
@@ -138,16 +138,22 @@ def _check_drawn_sites(guide_trace: Trace) -> None:
                     )
 
 
-def summed_out(model: Program, guide: Program, *args, **kwargs) -> _Sums:
+def summed_out(model: Program, guide: Program, *args, **kwargs) -> Sums:
     """Run a pair of programs; return their sums."""
     traces = paired_traces(
         model, guide, *args, draws=_summed_or_drawn, enumerate_missing=True, **kwargs
     )
-    return _Sums(*traces)
+    return Sums(*traces)
 
 
-class _Sums:
-    """The factors of model and guide that depend on summed sites."""
+class Sums:
+    """The factors of model and guide that depend on summed sites.
+
+    Parameters
+    ----------
+    model_trace, guide_trace : Trace
+        Of a run in which the sites to be summed over have a variable in the place of a value.
+    """
 
     def __init__(self, model_trace: Trace, guide_trace: Trace):
         self.model_trace = model_trace
@@ -184,6 +190,12 @@ class _Sums:
             value = self._expected(table, q)
             costs.append(Cost("guide", factor.site, value, value))
         return costs
+
+    def log_weight(self) -> Variable:
+        """Return ``log p - log q`` with the discrete sites summed out."""
+        plain = [site.log_prob.sum() for site in self.plain_of_model]
+        plain += [-site.log_prob.sum() for site in self.plain_of_guide]
+        return pt.add(*plain, *(-cost.signed() for cost in self.costs()), 0.0)
 
     def marginals(self) -> dict[str, Variable]:
         """Return the probabilities of the unguided sites: derivatives of the log-density."""

@@ -18,7 +18,7 @@ from pymc_svi.gradients.score_function import pathwise_or_score
 from pymc_svi.handlers import Trace
 from pymc_svi.handlers.core import Program
 from pymc_svi.objectives.pairing import paired_traces
-from pymc_svi.objectives.trace_elbo import is_latent_term
+from pymc_svi.objectives.trace_enum import Sums
 from pymc_svi.results.sampling import FixedParams, draw_function
 from pymc_svi.results.tree import site_dataset
 
@@ -157,14 +157,13 @@ def diagnose(
     """Weigh draws of a fitted guide against the model; see :class:`Diagnosis`."""
     with FixedParams(params):
         model_trace, guide_trace = paired_traces(
-            model, guide, *args, draws=pathwise_or_score, **kwargs
+            model, guide, *args, draws=pathwise_or_score, enumerate_missing=True, **kwargs
         )
     _refuse_minibatches(model_trace)
     latent = [site for site in model_trace.latent.values() if site.name in guide_trace]
-    log_p = model_trace.log_prob_sum()
-    log_q = guide_trace.log_prob_sum(is_latent_term)
+    log_weight = Sums(model_trace, guide_trace).log_weight()
     outputs: dict[str, Variable] = {site.name: site.value for site in latent}
-    values = draw_function({**outputs, "log weight": log_p - log_q})(draws, random_seed)
+    values = draw_function({**outputs, "log weight": log_weight})(draws, random_seed)
     log_ratios = values.pop("log weight")
     _refuse_points(values, log_ratios)
     smoothed, khat = _smoothed(log_ratios)

@@ -11,8 +11,10 @@ from scipy.stats import norm
 
 from pymc_svi import (
     SVI,
+    DataLoader,
     Trace_ELBO,
     TraceEnum_ELBO,
+    Trainer,
     config_enumerate,
     handlers,
     optim,
@@ -22,7 +24,7 @@ from pymc_svi import (
 )
 from pymc_svi.errors import PairingError, SiteError
 from pymc_svi.evaluation import evaluate
-from pymc_svi.guides import AutoNormal
+from pymc_svi.guides import AutoDelta, AutoNormal
 from tests.checks import as_built, assert_mean, gradient_draws
 from tests.enumeration import models
 from tests.enumeration.brute_force import brute_loss
@@ -295,6 +297,25 @@ def test_a_mixture_is_fitted_in_one_line_and_its_labels_come_with_the_posterior(
     # Deterministics follow from the labels of the same draw.
     expected = np.take_along_axis(posterior["mu"].values, posterior["z"].values, axis=-1)
     np.testing.assert_allclose(posterior["centre"], expected)
+
+
+def test_batches_of_a_loader_average_to_the_loss_of_all_rows():
+    """Labels of rows are found to be local, and their sums are scaled like the data's."""
+
+    def model(y):
+        mu = pm.Normal("mu", [-1.0, 1.0], 3.0)
+        z = pm.Bernoulli("z", 0.4, shape=y.shape[0])
+        pm.Normal("y", mu[z], 1.0, observed=y)
+
+    def fit():
+        return SVI(model, AutoDelta(model), optim.SGD(1e-300), LOSS)
+
+    y = np.linspace(-2.0, 3.0, 8)
+    full = fit().run(1, y, progressbar=False).losses
+    trainer = Trainer(fit(), DataLoader({"y": y}, batch_size=2))
+    batches = trainer.fit(epochs=1, random_seed=0).losses
+    assert len(batches) == 4
+    assert batches.mean() == pytest.approx(full[0], abs=1e-10)
 
 
 # --- mistakes -----------------------------------------------------------------------------------

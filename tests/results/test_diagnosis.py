@@ -5,7 +5,7 @@ import pymc as pm
 import pytest
 from scipy import stats
 
-from pymc_svi import SVI, constraints, optim, param, plate
+from pymc_svi import SVI, TraceEnum_ELBO, constraints, optim, param, plate
 from pymc_svi.errors import DataError, SiteError
 from pymc_svi.guides import AutoDelta, AutoMultivariateNormal, AutoNormal
 from tests.models import MEASUREMENTS, normal_mean, normal_mean_guide, normal_mean_log_evidence
@@ -14,9 +14,10 @@ from tests.models import normal_mean_posterior as exact_posterior
 QUIET = {"random_seed": 0, "progressbar": False}
 
 
-def result_at(model, guide, *args, **params):
+def result_at(model, guide, *args, loss=None, **params):
     """A result whose params are these: one step of no length."""
-    return SVI(model, guide, optim.SGD(1e-300)).run(1, *args, init_params=params, **QUIET)
+    svi = SVI(model, guide, optim.SGD(1e-300), loss)
+    return svi.run(1, *args, init_params=params, **QUIET)
 
 
 def test_at_the_exact_posterior_all_weights_are_equal():
@@ -117,6 +118,29 @@ def test_sites_keep_dims_and_discrete_sites_are_weighed_too():
     corrected = found.sites["z"]["corrected_mean"]
     assert corrected.dims == ("city",) and list(corrected.city) == ["a", "b"]
     np.testing.assert_allclose(corrected, exact, atol=0.02)
+
+
+def test_discrete_sites_that_were_summed_out_are_so_here_too():
+    def model():
+        mu = pm.Normal("mu", 0.0, 1.0)
+        z = pm.Bernoulli("z", 0.3, shape=2)
+        pm.Normal("y", mu + z, 1.0, observed=[0.5, 1.5])
+
+    def guide():
+        pm.Normal("mu", param("m", 0.6), 0.6)
+
+    found = result_at(model, guide, loss=TraceEnum_ELBO()).diagnose(20_000, random_seed=0)
+    grid = np.linspace(-8, 8, 4_001)
+    likelihood = [
+        0.7 * stats.norm.pdf(y, grid, 1.0) + 0.3 * stats.norm.pdf(y, grid + 1.0, 1.0)
+        for y in (0.5, 1.5)
+    ]
+    joint = stats.norm.pdf(grid) * np.prod(likelihood, axis=0)
+    evidence = joint.sum() * (grid[1] - grid[0])
+    assert abs(found.log_evidence - np.log(evidence)) < 3.5 / np.sqrt(found.ess)
+    mean = (grid * joint).sum() / joint.sum()
+    assert abs(float(found.sites["mu"]["corrected_mean"]) - mean) < 3.5 * 0.7 / np.sqrt(found.ess)
+    assert "z" not in found.sites
 
 
 def test_what_cannot_be_judged_is_refused():
