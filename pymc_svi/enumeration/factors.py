@@ -167,6 +167,7 @@ class Factors:
             above = set(ancestors([log_prob], blockers=list(self._by_placeholder)))
             names = tuple(n for p, n in self._by_placeholder.items() if p in above)
             if names:
+                _check_one_scale(site)
                 found.append(Factor(site, self._masked(site, log_prob), names))
         self._factors += found
         return found
@@ -264,6 +265,20 @@ class Factors:
             if len(set(s.plates.values())) < len(s.plates):
                 s.joint.update(s.plates)
                 return True
+        return self._part_axes_of_one_plate()
+
+    def _part_axes_of_one_plate(self) -> bool:
+        """Sum a site over together that has one plate along another axis than the rest."""
+        for factor in self._factors:
+            places: dict[int, int] = {}
+            for name, axes in self._axes(factor).items():
+                s = self.summed[name]
+                for axis, plate in s.plates.items():
+                    place = axes[axis]
+                    assert place is not None  # or the axis would be joint
+                    if places.setdefault(plate, place) != place:
+                        s.joint.add(axis)
+                        return True
         return False
 
     def _plates_of(self, factor: Factor) -> dict[int, int]:
@@ -310,6 +325,19 @@ def _vectorized(output: Variable, batched: dict[Variable, Variable]) -> Variable
             )
     [vectorized] = vectorize_graph([output], replace={v: v for v in fixed} | batched)
     return vectorized
+
+
+def _check_one_scale(site: Site) -> None:
+    scale = site.scale
+    if scale.ndim if isinstance(scale, Variable) else np.ndim(scale):
+        raise PairingError(
+            sentence(
+                f"Site {site.name!r} depends on a site that is summed over, and its elements have "
+                "scales of their own",
+                expected="one scale for all its elements",
+                fix="Use handlers.mask to leave elements out, or handlers.scale with a number",
+            )
+        )
 
 
 def unsummed(sites: Sequence[Site], factors: Sequence[Factor]) -> list[Site]:

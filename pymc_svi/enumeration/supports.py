@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 from pymc.distributions.discrete import DiscreteUniformRV
+from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.basic import (
@@ -16,6 +17,7 @@ from pytensor.tensor.random.basic import (
     HyperGeometricRV,
 )
 from pytensor.tensor.random.op import RandomVariable
+from pytensor.tensor.random.type import RandomType
 
 from pymc_svi.errors import SiteError, sentence
 from pymc_svi.evaluation import evaluate
@@ -128,15 +130,18 @@ def support_of(site: Site) -> np.ndarray:
     if isinstance(node.op, CategoricalRV):
         n_values = params[0].type.shape[-1]
         if n_values is None:
-            n_values = _fixed(site, params[0].shape[-1])
+            n_values = evaluate(params[0].shape[-1])
         return np.arange(int(n_values))
     support = next(f for op_type, f in _SUPPORTS.items() if isinstance(node.op, op_type))
     if isinstance(node.op, BernoulliRV):
         return support(params[0])  # its parameter may be learned
-    # The numbers of trials and the bounds are counts; probabilities may be learned.
-    values = [_fixed(site, p) if p.type.dtype.startswith(("int", "uint")) else p for p in params]
-    if isinstance(node.op, DiscreteUniformRV):
+    if isinstance(node.op, BinomialRV | BetaBinomialRV):
+        values = [_fixed(site, params[0]), *params[1:]]  # the others may be learned
+    elif isinstance(node.op, DiscreteUniformRV | HyperGeometricRV):
         values = [_fixed(site, p) for p in params]
+    else:
+        counts = ("int", "uint")
+        values = [_fixed(site, p) if p.type.dtype.startswith(counts) else p for p in params]
     return np.asarray(support(*values)).astype("int64")
 
 
@@ -150,7 +155,20 @@ def _fixed(site: Site, param: Variable) -> np.ndarray:
                 "reach have probability zero",
             )
         )
+    if any(_can_change(var) for var in ancestors([param])):
+        raise SiteError(
+            sentence(
+                f"Site {site.name!r} cannot be enumerated: its number of values is not a constant",
+                found=f"{param}, which is data or a param and can change",
+                fix="Use the largest number there can be as a constant; values that are out of "
+                "reach have probability zero",
+            )
+        )
     return evaluate(param)
+
+
+def _can_change(variable: Variable) -> bool:
+    return isinstance(variable, SharedVariable) and not isinstance(variable.type, RandomType)
 
 
 def _node(rv: Variable):

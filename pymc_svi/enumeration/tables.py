@@ -75,11 +75,14 @@ Reduction = Callable[[Variable, int], Variable]
 
 
 def log_sum(value: Variable, axis: int) -> Variable:
-    """Return ``log(sum(exp(value)))``, also where all values but one are ``-inf``."""
+    """Return ``log(sum(exp(value)))``; where all values are ``-inf``, that, with a gradient of 0."""
     largest = value.max(axis=axis, keepdims=True)
     shift = detached(pt.switch(pt.isinf(largest), 0.0, largest))
-    summed = pt.log(pt.exp(value - shift).sum(axis=axis))
-    return summed + shift.squeeze(axis)
+    summed = pt.exp(value - shift).sum(axis=axis)
+    possible = pt.gt(summed, 0.0)
+    return pt.switch(
+        possible, pt.log(pt.switch(possible, summed, 1.0)) + shift.squeeze(axis), -np.inf
+    )
 
 
 def maximum(value: Variable, axis: int) -> Variable:

@@ -14,12 +14,12 @@ from functools import singledispatch
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.traversal import ancestors, toposort
 from pytensor.raise_op import CheckAndRaise
-from pytensor.tensor.basic import Alloc, Join
+from pytensor.tensor.basic import Alloc, ARange, Join
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import CAReduce, DimShuffle, Elemwise
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.random.type import RandomType
-from pytensor.tensor.shape import Shape, Shape_i, SpecifyShape
+from pytensor.tensor.shape import Reshape, Shape, Shape_i, SpecifyShape
 from pytensor.tensor.special import LogSoftmax, Softmax
 from pytensor.tensor.subtensor import (
     AdvancedSubtensor,
@@ -232,15 +232,46 @@ def _(op, node, inputs, ndim):
         return (None,) * ndim
     if any(indices[i].type.dtype == "bool" for i in arrays):
         return (None,) * ndim
-    if table is not None or arrays != list(range(arrays[0], arrays[-1] + 1)):
+    if arrays != list(range(arrays[0], arrays[-1] + 1)):
         return (None,) * ndim
     width = max(indices[i].ndim for i in arrays)
-    found = []
+    found = [] if table is None else [_moved(table, _moves_of_table(indices, arrays, width).get)]
     for variable, axes in zip(node.inputs[1:], inputs[1:], strict=True):
         if axes is not None:
             shift = arrays[0] + width - variable.ndim
             found.append(_moved(axes, lambda axis, shift=shift: axis + shift))
     return _agree(found, ndim)
+
+
+def _moves_of_table(indices: list, arrays: list[int], width: int) -> dict[int, int]:
+    """Return where the axes of a table go that are taken along, element by element."""
+    moves = {i: arrays[0] + width + i - arrays[-1] - 1 for i in range(arrays[-1] + 1, len(indices))}
+    moves |= {i: i for i in range(arrays[0])}
+    for i in arrays:
+        place = _counts_along(indices[i])
+        if place is not None:
+            moves[i] = arrays[0] + width - indices[i].ndim + place
+    return moves
+
+
+def _counts_along(index: Variable) -> int | None:
+    """Return the axis along which an index is 0, 1, 2...; None for any other index."""
+    node = index.owner
+    if node is None:
+        return None
+    if isinstance(node.op, ARange):
+        start, _, step = node.inputs
+        from_zero = isinstance(start, Constant) and int(start.data) == 0
+        return 0 if from_zero and isinstance(step, Constant) and int(step.data) == 1 else None
+    if isinstance(node.op, DimShuffle):
+        axis = _counts_along(node.inputs[0])
+        return None if axis is None else list(node.op.new_order).index(axis)
+    if isinstance(node.op, Reshape):
+        axis, lengths = _counts_along(node.inputs[0]), node.inputs[1]
+        if axis == 0 and node.inputs[0].ndim == 1 and isinstance(lengths, Constant):
+            others = [i for i, n in enumerate(lengths.data) if n != 1]
+            return int(others[0]) if len(others) == 1 else None
+    return None
 
 
 def _is_full(index: slice) -> bool:

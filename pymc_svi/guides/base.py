@@ -120,6 +120,8 @@ class AutoGuide(ABC):
                     fix="Use a guide that does nothing: lambda *args, **kwargs: None",
                 )
             )
+        if self.computes_from_data or self.follows_model:
+            prototype.refuse_discrete(type(self).__name__)
         self._names = tuple(prototype.latents)
         latents = _Latents(self.begin(prototype))
         with latents:

@@ -134,6 +134,17 @@ class Prototype:
         """Number of unconstrained elements of all sites."""
         return sum(latent.size for latent in self.latents.values())
 
+    def refuse_discrete(self, guide: str) -> None:
+        """Refuse discrete sites in a guide that evaluates the density of the whole model."""
+        for name in self._run.left_out:
+            raise SiteError(
+                sentence(
+                    f"Site {name!r} is discrete; {guide} is for models of continuous sites",
+                    fix="Use another guide, such as AutoNormal, with TraceEnum_ELBO(), marginalise "
+                    "the site out of the model, or condition on it",
+                )
+            )
+
     def start(self, seed: int) -> Mapping[str, np.ndarray]:
         """Return the starting values in unconstrained space."""
         return self._start(seed).unconstrained
@@ -191,6 +202,7 @@ class _Run:
         given = _GiveStart(getattr(init_loc_fn, "generate", lambda: init_loc_fn)())
         with no_handlers(), given:
             self.trace = trace(model).get_trace(*args, **kwargs)
+        self.left_out = given.left_out
         self.names = list(given.unconstrained)
         self.scored = self.trace.sites("sample", "factor")
         outputs = [
@@ -224,9 +236,13 @@ class _GiveStart(Handler):
         super().__init__()
         self.init_loc_fn = init_loc_fn
         self.unconstrained: dict[str, Variable] = {}
+        self.left_out: list[str] = []
 
     def process_message(self, site: Site) -> None:
-        if not site.is_latent or site.value is not None or has_finite_support(site.dist):
+        if not site.is_latent or site.value is not None:
+            return
+        if has_finite_support(site.dist):
+            self.left_out.append(site.name)
             return
         check_continuous(site)
         value = self.init_loc_fn(site)

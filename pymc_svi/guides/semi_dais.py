@@ -138,6 +138,7 @@ class AutoSemiDAIS(AutoGuide):
         """Run the global guide, anneal the local sites; return the draws by site name."""
         model = self.visible_model()
         prototype = Prototype(model, self.init_loc_fn, args, kwargs)
+        prototype.refuse_discrete(type(self).__name__)
         rows = self._local_part(prototype.latents)
         known = self._draw_globals(rows, prototype.latents, args, kwargs)
         self._names = tuple(prototype.latents)

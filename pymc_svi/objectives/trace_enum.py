@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,9 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 
 from pymc_svi.enumeration.factors import Factor, Factors, unsummed
+from pymc_svi.enumeration.law import Law
 from pymc_svi.enumeration.marking import is_enumerated, summed
-from pymc_svi.enumeration.tables import Table, eliminate, product, total
+from pymc_svi.enumeration.tables import Table, eliminate, total
 from pymc_svi.errors import PairingError, sentence
 from pymc_svi.gradients.score_function import pathwise_or_score, uses_score_function
 from pymc_svi.handlers import Site, Trace
@@ -173,6 +173,7 @@ class Sums:
         q = {
             f.site.name: self.factors.table(f) for f in self.of_guide if f.site.name in self.guided
         }
+        law = Law({name: q[name] for name in self.guided})
         costs = []
         for group in self._groups():
             names = [n for n in self.unguided if any(n in f.of for f in group)]
@@ -183,11 +184,11 @@ class Sums:
                 self.factors.scales(names),
                 others=self.factors.variables(self.guided),
             )
-            value = pt.add(*(self._expected(t, q) for t in left), 0.0)
+            value = pt.add(*(self._expected(t, law) for t in left), 0.0)
             costs.append(Cost("model", _named(group), value, value))
         for factor in self.of_guide:
             table = q.get(factor.site.name) or self.factors.table(factor)
-            value = self._expected(table, q)
+            value = self._expected(table, law)
             costs.append(Cost("guide", factor.site, value, value))
         return costs
 
@@ -264,21 +265,11 @@ class Sums:
             groups = [*apart, joined]
         return [group for _, group in groups]
 
-    def _expected(self, table: Table, q: Mapping[str, Table]) -> Variable:
+    def _expected(self, table: Table, q: Law) -> Variable:
         """Return the expectation of a table over the summed sites of the guide."""
         if not table.variables:
             return total(table)
-        needed = set(table.variables)
-        while parents := {v for n in needed for v in q[n].variables} - needed:
-            needed |= parents
-        others = [n for n in needed if n not in table.variables]
-        laws = eliminate(
-            [Table(q[n].value, q[n].variables, q[n].plates) for n in needed],
-            self.factors.variables(others),
-            dict.fromkeys(others, 1.0),
-            others=self.factors.variables(table.variables),
-        )
-        law = product([law for law in laws if law.variables])
+        law = q.marginal(table.variables)
         variables = table.variables
         plates = tuple(sorted({*table.plates, *law.plates}))
         log_q, value = law.spread(variables, plates), table.spread(variables, plates)
