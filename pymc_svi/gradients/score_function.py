@@ -21,6 +21,8 @@ from pytensor.graph.basic import Variable
 from pytensor.xtensor import as_xtensor
 from pytensor.xtensor.type import XTensorType
 
+from pymc_svi.config import complain
+from pymc_svi.errors import sentence
 from pymc_svi.gradients.draws import pathwise
 from pymc_svi.gradients.independence import follow_axes, reduced_along
 from pymc_svi.gradients.pathwise import NoPathwiseDraw
@@ -37,7 +39,8 @@ class pathwise_or_score(pathwise):
     """Give latent sites differentiable draws, and ordinary ones where there is no rule.
 
     A site drawn in the ordinary way, which ``infer={"score_function": True}`` asks for too, has
-    that option set in its trace. Its value is a constant in the eyes of differentiation.
+    that option set in its trace. Its value is a constant in the eyes of differentiation. For a
+    continuous site that has not asked for it there is a warning.
 
     Parameters
     ----------
@@ -66,9 +69,25 @@ class pathwise_or_score(pathwise):
                 super().process_message(site)
                 return
             except NoPathwiseDraw:
-                pass
+                _warn_if_continuous(site)
         site.infer = {**site.infer, SCORE_FUNCTION: True}
         site.value = _undifferentiated(site.dist)
+
+
+def _warn_if_continuous(site: Site) -> None:
+    """Warn of a noisy gradient that a user who wrote a continuous site does not expect."""
+    if as_plain_tensor(site.dist).type.dtype.startswith("float"):
+        complain(
+            sentence(
+                f"Site {site.name!r} is continuous but has no differentiable draw, so that its "
+                "gradient is the score function's, which is noisier",
+                found=str(site.dist.owner.op),
+                fix="Use another distribution, give this one a draw with register_rsample, or say that "
+                'it is meant, sample(name, dist, infer={"score_function": True})',
+            ),
+            NoPathwiseDraw,
+            default="warn",
+        )
 
 
 def uses_score_function(site: Site) -> bool:

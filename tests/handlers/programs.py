@@ -8,8 +8,24 @@ import numpy as np
 import pymc as pm
 from hypothesis import strategies as st
 
-from pymc_svi import factor, param
-from pymc_svi.handlers import block, condition, mask, replay, scale, substitute, trace
+from pymc_svi import LocScaleReparam, factor, param
+from pymc_svi.handlers import (
+    block,
+    condition,
+    do,
+    equalize,
+    infer_config,
+    lift,
+    mask,
+    reparam,
+    replay,
+    scale,
+    scope,
+    seed,
+    substitute,
+    trace,
+    uncondition,
+)
 
 KINDS = ("normal", "gamma", "vector", "observed", "deterministic", "factor", "param")
 
@@ -98,7 +114,10 @@ def handlers_for(draw, program: RandomProgram):
     wrappers = []
     for _ in range(draw(st.integers(0, 3))):
         kind = draw(
-            st.sampled_from(["condition", "substitute", "replay", "block", "scale", "mask"])
+            st.sampled_from(
+                ["condition", "substitute", "replay", "block", "scale", "mask", "do", "uncondition"]
+                + ["lift", "scope", "infer_config", "equalize", "reparam", "seed"]
+            )
         )
         data = draw(values_for(program))
         match kind:
@@ -117,6 +136,34 @@ def handlers_for(draw, program: RandomProgram):
             case "mask":
                 keep = draw(st.booleans())
                 wrappers.append(lambda p, keep=keep: mask(p, mask=keep))
+
+            case "do":
+                wrappers.append(lambda p, data=data: do(p, data=data))
+            case "uncondition":
+                seen = {n: program.value(n, 1.5) for n in program.names("observed")}
+                wrappers.append(lambda p, seen=seen: substitute(uncondition(p), data=seen))
+            case "lift":
+                params = {n: 0.7 for n in program.names("param")}
+                prior = pm.Normal.dist(0.0, 2.0)
+                wrappers.append(
+                    lambda p, v=params, prior=prior: substitute(lift(p, prior=prior), data=v)
+                )
+            case "scope":
+                wrappers.append(lambda p: scope(p, prefix="s"))
+            case "infer_config":
+                wrappers.append(lambda p: infer_config(p, config_fn=lambda site: {"seen": 1}))
+            case "equalize":
+                keep = draw(st.booleans())
+                wrappers.append(lambda p, keep=keep: equalize(p, "normal_.*", keep_dist=keep))
+            case "reparam":
+                names = [name for name in data if name in program.names("normal")]
+                config = {name: LocScaleReparam(0.3) for name in names}
+                base = {f"{name}_decentered": 0.4 for name in names}
+                wrappers.append(
+                    lambda p, c=config, b=base: substitute(reparam(p, config=c), data=b)
+                )
+            case "seed":
+                wrappers.append(lambda p: seed(p, rng_seed=0))
 
     def wrapped(program):
         for wrap in wrappers:

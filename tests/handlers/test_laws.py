@@ -16,7 +16,21 @@ from hypothesis import strategies as st
 
 from pymc_svi import param
 from pymc_svi.errors import PairingError, SiteError
-from pymc_svi.handlers import Handler, block, condition, replay, substitute, trace, uncondition
+from pymc_svi.handlers import (
+    Handler,
+    block,
+    condition,
+    do,
+    infer_config,
+    mask,
+    replay,
+    scale,
+    scope,
+    seed,
+    substitute,
+    trace,
+    uncondition,
+)
 from pymc_svi.handlers.stack import active_handlers
 from tests.handlers.programs import SAMPLED, handlers_for, programs, values_for
 
@@ -58,7 +72,7 @@ def traced(program) -> dict:
 @FRONT_ENDS
 @few
 @given(data=st.data())
-def test_trace_commutes_with_condition_substitute_and_replay(front_end, data):
+def test_trace_commutes_with_the_handlers_that_change_sites(front_end, data):
     program = data.draw(programs())
     fixed = substitute(in_front_end(program, front_end), data=everything(program))
     given_values = data.draw(values_for(program))
@@ -71,6 +85,12 @@ def test_trace_commutes_with_condition_substitute_and_replay(front_end, data):
         functools.partial(condition, data=given_values),
         functools.partial(substitute, data=given_values),
         functools.partial(replay, trace=source),
+        functools.partial(do, data=given_values),
+        functools.partial(scale, scale=2.0),
+        functools.partial(mask, mask=False),
+        functools.partial(infer_config, config_fn=lambda site: {"seen": 1}),
+        functools.partial(scope, prefix="s"),
+        functools.partial(seed, rng_seed=0),
     ):
         inside = traced(handler(fixed))
         with handler():
@@ -272,6 +292,35 @@ def test_threads_do_not_see_each_others_handlers():
             thread.join()
     assert runs == {1.0: (1.0, ["x", "y"]), 2.0: (2.0, ["x", "y"])}
     assert not mine
+
+
+@few
+@given(data=st.data())
+def test_random_stacks_in_two_threads_do_as_they_do_alone(data):
+    pairs = []
+    for _ in range(2):
+        program = data.draw(programs())
+        wrap = data.draw(handlers_for(program))
+        pairs.append(wrap(substitute(program, data=everything(program))))
+    # Both are inside their program at the same time.
+    meet, found = threading.Barrier(2, timeout=30), [[], []]
+
+    def run(i):
+        def waiting():
+            meet.wait()
+            pairs[i]()
+            meet.wait()
+
+        tr = trace(waiting).get_trace()
+        found[i] = [(site.name, site.type, site.observed) for site in tr.values()]
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    alone = [trace(pair).get_trace().values() for pair in pairs]
+    assert found == [[(s.name, s.type, s.observed) for s in sites] for sites in alone]
 
 
 def test_async_tasks_do_not_see_each_others_handlers():

@@ -6,6 +6,7 @@ import numpy as np
 import pymc as pm
 import pytest
 from scipy import stats
+from scipy.integrate import quad
 
 from pymc_svi import LocScaleReparam, TransformReparam, plate
 from pymc_svi.errors import SiteError
@@ -182,6 +183,37 @@ def test_a_direction_has_unit_length_and_points_where_it_should():
     for draws in (plain, changed):
         np.testing.assert_allclose((draws**2).sum(axis=-1), 1.0)
     np.testing.assert_allclose(plain.mean(axis=0), changed.mean(axis=0), atol=0.03)
+
+
+@pytest.mark.parametrize("concentration", [[0.3, -1.2], [1.0, 2.0, -2.0], [5.0, 0.0, 1.0, 3.0]])
+def test_the_density_of_a_direction_is_that_of_all_vectors_along_it(concentration):
+    m = np.array(concentration)
+    directions = np.array([m / np.linalg.norm(m), -m / np.linalg.norm(m), np.eye(len(m))[1]])
+
+    def along(x):  # integrated over the lengths r, in whose sphere the area grows as r^(d-1)
+        density = stats.multivariate_normal(m).pdf
+        return quad(lambda r: r ** (len(m) - 1) * density(r * x), 0, 20, epsabs=0, limit=200)[0]
+
+    def program():
+        ProjectedNormal("x", m, shape=(3, len(m)), observed=directions)
+
+    found = trace(program).get_trace()["x"].log_prob.eval(mode="FAST_COMPILE")
+    np.testing.assert_allclose(found, np.log([along(x) for x in directions]), rtol=1e-9)
+
+
+def test_what_is_no_direction_is_impossible():
+    def program():
+        ProjectedNormal("x", [1.0, 0.0], observed=[1.0, 1.0])
+
+    assert trace(program).get_trace()["x"].log_prob.eval(mode="FAST_COMPILE") == -np.inf
+
+
+def test_a_direction_needs_two_dimensions():
+    def program():
+        ProjectedNormal("x", [1.0], observed=[1.0])
+
+    with pytest.raises(SiteError, match="dimensions is not known, or less than 2.*\\(1,\\)"):
+        trace(program).get_trace().log_prob_sum()
 
 
 def test_auto_reparam_chooses_by_site_and_leaves_constants_alone():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
@@ -10,10 +12,19 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from pymc_svi import SVI, Trace_ELBO, constraints, optim, param, sample
+from pymc_svi.config import validation
+from pymc_svi.gradients import NoPathwiseDraw
 from pymc_svi.gradients.independence import follow_axes
 from pymc_svi.gradients.score_function import downstream_cost, pathwise_or_score
 from pymc_svi.handlers import replay, trace
-from tests.checks import as_built, assert_mean, assert_variance, gradient_draws, loss_draws
+from tests.checks import (
+    as_built,
+    assert_mean,
+    assert_variance,
+    built_loss,
+    gradient_draws,
+    loss_draws,
+)
 
 FRONT_ENDS = pytest.mark.parametrize("built", [False, True], ids=["function", "built"])
 
@@ -243,3 +254,20 @@ def test_an_objective_without_score_sites_has_no_surrogate_of_its_own():
 
     loss, _ = SVI(model, guide).build_loss()
     assert loss.surrogate is loss.value and not loss.updates
+
+
+def test_a_continuous_site_without_a_differentiable_draw_warns_unless_it_was_meant():
+    def model():
+        pm.PolyaGamma("x", 1.0, 0.0)
+
+    def guide(**options):
+        tilt = param("tilt", 1.0)
+        sample("x", pm.PolyaGamma.dist(1.0, tilt), **options)
+
+    with pytest.warns(UserWarning, match="'x' is continuous but has no diff.*register_rsample"):
+        built_loss(model, guide)
+    with pytest.raises(NoPathwiseDraw, match="'x' is continuous"), validation("error"):
+        Trace_ELBO().loss(model, guide)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        built_loss(model, lambda: guide(infer={"score_function": True}))
