@@ -103,7 +103,6 @@ def test_factors_and_discrete_sites_are_dependencies_too():
 
 
 def test_model_and_guide_are_drawn_side_by_side_with_plates_and_params():
-    pytest.importorskip("graphviz")
 
     def model():
         mu = pm.Normal("mu")

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas
+import polars
+import pyarrow
 import pymc as pm
 import pytest
 import xarray as xr
+import zarr
+from pyarrow import parquet
 
 from pymc_svi import SVI, DataLoader, Trainer, callbacks
 from pymc_svi.data import DataError
@@ -35,22 +40,17 @@ def test_linked_arrays_stay_aligned():
 
 
 def test_frames_and_datasets_are_read_by_column():
-    pandas = pytest.importorskip("pandas")
-    frames = [pandas.DataFrame({"a": Y, "y": Y})]
-    frames.append(xr.Dataset({"X": (("row", "k"), X), "y": ("row", Y)}))
-    try:
-        import polars
-    except ImportError:
-        pass
-    else:
-        frames.append(polars.DataFrame({"y": Y}))
+    frames = [
+        pandas.DataFrame({"a": Y, "y": Y}),
+        polars.DataFrame({"y": Y}),
+        xr.Dataset({"X": (("row", "k"), X), "y": ("row", Y)}),
+    ]
     for frame in frames:
         loader = DataLoader(frame, batch_size=4, shuffle=False)
         np.testing.assert_array_equal(rows(loader), Y)
 
 
 def test_a_zarr_group_is_read_in_blocks():
-    zarr = pytest.importorskip("zarr")
     group = zarr.create_group(store={})
     group.create_array("y", data=np.arange(1_000.0))
     loader = DataLoader(group, batch_size=7)
@@ -61,9 +61,6 @@ def test_a_zarr_group_is_read_in_blocks():
 
 
 def write_parquet(folder, n=1_000):
-    parquet = pytest.importorskip("pyarrow.parquet")
-    import pyarrow
-
     for i, part in enumerate(np.array_split(np.arange(float(n)), 3)):
         table = pyarrow.table({"x0": part, "x1": 2 * part, "y": 3 * part})
         parquet.write_table(table, folder / f"{i}.parquet", row_group_size=100)
@@ -158,9 +155,6 @@ def test_a_list_of_batches_has_many_epochs_and_a_generator_one():
 
 
 def parquet_of(folder, **columns):
-    parquet = pytest.importorskip("pyarrow.parquet")
-    import pyarrow
-
     number = len(list(folder.iterdir()))
     parquet.write_table(pyarrow.table(columns), folder / f"{number}.parquet")
 

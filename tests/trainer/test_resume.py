@@ -50,8 +50,8 @@ def assert_same(a, b):
 
 def parquet(folder):
     """A loader of a folder in which row groups, buffers and batches end at different rows."""
-    pq = pytest.importorskip("pyarrow.parquet")
     import pyarrow
+    from pyarrow import parquet as pq
 
     folder.mkdir(exist_ok=True)
     pq.write_table(pyarrow.table({"y": Y}), folder / "0.parquet", row_group_size=17)
