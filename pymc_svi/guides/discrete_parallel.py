@@ -35,7 +35,8 @@ class AutoDiscreteParallel(AutoGuide):
     :class:`~pymc_svi.guides.AutoGuideList`.
 
     Gradients are score-function ones where the objective draws the sites. A site keeps the
-    ``infer`` options that it has in the model.
+    ``infer`` options that it has in the model: under ``TraceEnum_ELBO``, ``config_enumerate`` around
+    the model or the guide has them summed out exactly.
 
     Parameters
     ----------

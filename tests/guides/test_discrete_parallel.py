@@ -8,7 +8,14 @@ import pytensor.tensor as pt
 import pytest
 from scipy.stats import norm
 
-from pymc_svi import constraints, handlers, plate, subsample
+from pymc_svi import (
+    TraceEnum_ELBO,
+    config_enumerate,
+    constraints,
+    handlers,
+    plate,
+    subsample,
+)
 from pymc_svi.errors import SiteError
 from pymc_svi.guides import AutoDelta, AutoDiscreteParallel, AutoGuideList
 from tests.checks import assert_mean, gradient_draws
@@ -85,6 +92,16 @@ def test_gradient_of_categorical_probabilities_is_that_of_the_enumerated_bound()
     exact_gradient = [(loss(start + h) - loss(start - h)) / 2e-5 for h in step]
     [draws] = gradient_draws(model, AutoDiscreteParallel(model), n=20_000).values()
     assert_mean(draws, exact_gradient)
+
+
+@pytest.mark.parametrize("of_model", [True, False])
+def test_bound_of_enumerated_sites_is_exact_at_any_probabilities(of_model):
+    guide = AutoDiscreteParallel(config_enumerate(mixture) if of_model else mixture)
+    guide_program = guide if of_model else config_enumerate(guide)
+    loss = TraceEnum_ELBO().loss(mixture, guide_program)  # elements start with equal probabilities
+    k, b = joint()
+    exact_loss = -sum((np.log(part) + np.log(part.shape[1])).mean(axis=1).sum() for part in (k, b))
+    np.testing.assert_allclose(loss.value.eval(), exact_loss, rtol=1e-10)
 
 
 def test_draws_and_quantiles_are_whole_numbers_with_the_probabilities():

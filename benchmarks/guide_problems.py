@@ -1,0 +1,45 @@
+"""Data of the models that guides are compared on. Needs nothing beside NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["FAMILIES", "GUIDES", "SHARED", "TARGETS", "data_of"]
+
+# Targets that are normalised: no ELBO can exceed zero.
+TARGETS = ("funnel", "leaning_funnel", "banana", "bimodal")
+
+FAMILIES = (
+    "AutoDiagonalNormal",
+    "AutoMultivariateNormal",
+    "AutoIAFNormal",
+    "AutoDAIS",
+)
+
+SHARED = ("eight_schools", "regression", "logistic", "poisson", "curved")
+GUIDES = (
+    "AutoDiagonalNormal",
+    "AutoLowRankMultivariateNormal",
+    "AutoMultivariateNormal",
+    "AutoDAIS",
+)
+
+
+def data_of(model: str) -> dict[str, np.ndarray]:
+    """Return the data of one of the shared models."""
+    rng = np.random.default_rng(4)
+    if model == "eight_schools":
+        return {
+            "y": np.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0]),
+            "sigma": np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0]),
+        }
+    if model in ("regression", "logistic"):
+        X = rng.normal(size=(50, 3))
+        X[:, 2] += 1.5 * X[:, 0]
+        mean = X @ np.array([1.0, -0.5, 0.3])
+        if model == "regression":
+            return {"X": X, "y": mean + 0.7 * rng.normal(size=50)}
+        return {"X": X, "y": (rng.uniform(size=50) < 1 / (1 + np.exp(-mean))).astype("int64")}
+    if model == "poisson":
+        return {"y": rng.poisson(np.exp(1.0 + 0.6 * rng.normal(size=6)))}
+    return {"y": np.array([1.3])}
