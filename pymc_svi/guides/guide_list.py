@@ -167,6 +167,35 @@ class AutoGuideList(AutoGuide):
         draws = self.at(params, *args, **kwargs).draws(_QUANTILE_DRAWS, random_seed)
         return {name: np.quantile(values, q, axis=0) for name, values in draws.items()}
 
+    def get_posterior(self, params, *args, **kwargs):
+        """Return the fitted law of each part in unconstrained space, in their order.
+
+        Only if all parts are automatic guides that have one; ``to_model`` and ``as_prior`` follow
+        from it.
+        """
+        fitted = self.at(params, *args, **kwargs)
+        fitted.traces()  # a run tells the parts their sites
+        laws = []
+        for part in self.parts:
+            if not isinstance(part, AutoGuide):
+                raise NotImplementedError(
+                    sentence(
+                        "AutoGuideList: a part of one's own has no law in unconstrained space",
+                        found=repr(part),
+                        fix="Use draws: sample_posterior(params)",
+                    )
+                )
+            laws.append(part.get_posterior(params, *fitted.args, **fitted.kwargs))
+        return laws
+
+    def register_posterior(self, model, posterior, latents):
+        """Make the laws of the parts part of a model; return each site's unconstrained value."""
+        points: dict[str, Variable] = {}
+        for part, law in zip(self.parts, posterior, strict=True):
+            own = {name: latents[name] for name in latents if name in part._names}
+            points |= part.register_posterior(model, law, own)
+        return points
+
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, {self.parts!r})"
 

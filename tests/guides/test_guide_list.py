@@ -56,6 +56,52 @@ def test_parts_are_independent_and_cover_the_model():
     np.testing.assert_allclose(medians["weights"], REGRESSION.mean[1:], atol=0.02)
 
 
+def two_parts():
+    def model(y=1.0):
+        mu = pm.Normal("mu", shape=2)
+        sigma = pm.HalfNormal("sigma")
+        pm.Deterministic("twice", 2 * sigma)
+        pm.Normal("y", mu, sigma, observed=[y, 0.0])
+
+    guide = AutoGuideList(model)
+    guide.append(AutoNormal(block(model, expose=["sigma"])))
+    guide.append(AutoMultivariateNormal(block(model, hide=["sigma"])))
+    params = {
+        "sigma_auto_loc": -0.3,
+        "sigma_auto_scale": 0.4,
+        "auto_loc": np.array([1.0, -2.0]),
+        "auto_scale_tril": np.array([[0.5, 0.0], [0.3, 0.2]]),
+    }
+    return model, guide, params
+
+
+def test_as_a_model_a_list_has_the_laws_of_its_parts():
+    _, guide, params = two_parts()
+    model = guide.to_model(params)
+    assert not model.observed_RVs
+    assert {rv.name for rv in model.free_RVs} == {"sigma_unconstrained", "auto_latent"}
+    prior = pm.draw([model["mu"], model["sigma"], model["twice"]], 4_000, random_seed=1)
+    assert stats.kstest(prior[0][:, 1], stats.norm(-2.0, np.hypot(0.3, 0.2)).cdf).pvalue > 1e-3
+    assert stats.kstest(prior[1], stats.lognorm(0.4, scale=np.exp(-0.3)).cdf).pvalue > 1e-3
+    np.testing.assert_allclose(prior[2], 2 * prior[1])
+
+
+def test_a_fitted_list_is_a_prior_of_the_next_data():
+    model, guide, params = two_parts()
+    sites = trace(guide.as_prior(model, params)).get_trace(5.0)
+    assert set(sites.latent) == {"sigma_unconstrained", "auto_latent"}
+    assert sites["sigma"].type == sites["mu"].type == "deterministic"
+
+
+def test_a_list_with_a_part_of_ones_own_has_no_law():
+    def model():
+        pm.Normal("x")
+
+    guide = AutoGuideList(model).append(lambda: pm.Normal("x", param("loc", 0.0), 1.0))
+    with pytest.raises(NotImplementedError, match="a part of one's own has no law"):
+        guide.get_posterior({"loc": 0.0})
+
+
 def test_append_takes_guides_callables_and_built_models_and_chains():
     def model():
         pm.Normal("a")
