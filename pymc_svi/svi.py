@@ -21,6 +21,7 @@ from pymc_svi.engine import (
 )
 from pymc_svi.engine.loop import run_steps
 from pymc_svi.errors import PairingError, StateError, quoted, sentence
+from pymc_svi.guides.guide_model import GuideModel, UnconstrainedGuide
 from pymc_svi.handlers.core import Program, built_model
 from pymc_svi.handlers.walk import constant_dim_lengths, scratch_model
 from pymc_svi.objectives import ELBO, Loss, LossFunction, Trace_ELBO
@@ -40,7 +41,8 @@ class SVI:
         The model: a function that creates PyMC variables, or a built model.
     guide : callable or pymc.Model
         The guide: a program with the model's latent sites, whose ``param`` are learned, or an
-        automatic guide such as ``AutoNormal(model)``.
+        automatic guide such as ``AutoNormal(model)``. One of ``pymc_extras.inference.advi`` is
+        taken too; see :class:`~pymc_svi.guides.GuideModel`.
     optim : rule, default ``optim.Adam(1e-3)``
         An optimizer of :mod:`pymc_svi.optim`, a rule of ``pytensor_ml.optim``, an updater such
         as ``pm.adam(learning_rate=0.01)``, or any ``rule(loss_or_grads, params) -> updates``.
@@ -88,6 +90,8 @@ class SVI:
         compile_kwargs: dict[str, Any] | None = None,
         validate: Level | None = None,
     ):
+        if isinstance(guide, UnconstrainedGuide):
+            guide = GuideModel(model, guide)
         for role, program in (("model", model), ("guide", guide)):
             if not (callable(program) or isinstance(program, pm.Model)) or isinstance(
                 program, type

@@ -9,6 +9,7 @@ from pymc_svi.guides.delta import AutoDelta
 from pymc_svi.guides.diagonal_normal import AutoDiagonalNormal
 from pymc_svi.guides.discrete_parallel import AutoDiscreteParallel
 from pymc_svi.guides.guide_list import AutoGuideList
+from pymc_svi.guides.guide_model import GuideModel
 from pymc_svi.guides.hierarchical_normal import AutoHierarchicalNormal
 from pymc_svi.guides.init import (
     init_to_feasible,
@@ -54,6 +55,7 @@ __all__ = [
     "AutoStructured",
     "AutoSurrogateLikelihoodDAIS",
     "ChosenGuide",
+    "GuideModel",
     "NeuTraReparam",
     "init_to_feasible",
     "init_to_generated",
