@@ -7,9 +7,10 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 import pytest
-from scipy.special import expit
+from scipy.special import expit, logsumexp
+from scipy.stats import norm
 
-from pymc_svi import TraceEnum_ELBO, config_enumerate, handlers, param, plate
+from pymc_svi import TraceEnum_ELBO, config_enumerate, handlers, markov, param, plate
 from pymc_svi.errors import PairingError, SiteError
 from pymc_svi.evaluation import evaluate
 from pymc_svi.guides import AutoDAIS, AutoLaplaceApproximation
@@ -116,6 +117,24 @@ def test_the_gradient_is_finite_where_one_value_makes_the_data_impossible():
     value, slope = compute()
     assert value == pytest.approx(-np.log((1 - expit(0.2)) / 4))
     assert slope == pytest.approx(expit(0.2))
+
+
+def test_a_chain_equals_the_forward_algorithm():
+    """Forty steps have 3**40 paths."""
+    moves = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.25, 0.25, 0.5]])
+    means, y = np.array([-1.0, 0.5, 2.0]), np.sin(np.arange(40.0))
+
+    def model():
+        z = 0
+        for t in markov(range(40)):
+            z = pm.Categorical(f"z_{t}", pt.as_tensor(moves)[z])
+            pm.Normal(f"y_{t}", pt.as_tensor(means)[z], 1.0, observed=y[t])
+
+    forward = np.log(moves[0]) + norm.logpdf(y[0], means)
+    for now in y[1:]:
+        forward = logsumexp(forward[:, None] + np.log(moves), axis=0) + norm.logpdf(now, means)
+    loss = evaluate(TraceEnum_ELBO().loss(model, nothing).value)
+    assert loss == pytest.approx(-logsumexp(forward), abs=1e-10)
 
 
 def test_labels_of_many_categorical_data_are_summed_out_one_by_one():
