@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pymc_svi.errors import SiteError, sentence
 from pymc_svi.handlers.core import Handler, Program
 from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.substitute import GivenValues
@@ -53,6 +54,14 @@ class condition(GivenValues):
 
     def process_message(self, site: Site) -> None:
         """Make the site observed if a value is given for it."""
+        if site.type in ("param", "factor") and self.data is not None and site.name in self.data:
+            raise SiteError(
+                sentence(
+                    f"condition: site {site.name!r} is a {site.type}, which cannot be observed",
+                    expected="a sample site",
+                    fix="Give a param its value with substitute, or a prior with lift",
+                )
+            )
         if site.type != "sample":
             return
         value = self.value_for(site)

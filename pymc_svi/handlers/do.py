@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from pymc_svi.errors import SiteError, sentence
 from pymc_svi.handlers.core import Program
 from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.substitute import GivenValues
@@ -27,6 +28,11 @@ class do(GivenValues):
         The program.
     data : dict of str to array_like
         Interventions by site name, on ``sample`` and ``deterministic`` sites.
+
+    Raises
+    ------
+    SiteError
+        If one of the sites is of another type.
 
     References
     ----------
@@ -50,11 +56,17 @@ class do(GivenValues):
 
     def postprocess_message(self, site: Site) -> None:
         """Let the program go on with the intervention."""
-        if site.type not in ("sample", "deterministic"):
-            return
         value = self.value_for(site)
         if value is None:
             return
+        if site.type not in ("sample", "deterministic"):
+            raise SiteError(
+                sentence(
+                    f"do: site {site.name!r} is a {site.type}, which has no node to split",
+                    expected="a sample or deterministic site",
+                    fix="Give it a value with substitute",
+                )
+            )
         if site.infer.get("intervened"):
             warnings.warn(
                 f"do: site {site.name!r} is intervened on twice; the outer value is used nowhere",

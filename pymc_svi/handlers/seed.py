@@ -10,6 +10,7 @@ from pytensor.graph.basic import Variable
 
 from pymc_svi.errors import sentence
 from pymc_svi.handlers.core import Handler, Program
+from pymc_svi.handlers.indices import random_subset
 from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.values import Drawn, as_site_value
@@ -73,7 +74,14 @@ class seed(Handler):
         return evaluated(super().__call__(*args, **kwargs))
 
     def process_message(self, site: Site) -> None:
-        """Draw a latent site."""
+        """Draw a latent site, or the minibatch of a plate."""
+        if site.type == "plate":
+            frame = site.plates[0]
+            if site.value is None and frame.is_subsampled:
+                site.value = random_subset(frame.size, frame.subsample_size)
+            if isinstance(site.value, Variable):
+                site.value = pm.draw(site.value, random_seed=self._rng, mode=_MODE)
+            return
         if site.is_latent and site.value is None and site.part_of is None:
             draw = pm.draw(as_plain_tensor(site.dist), random_seed=self._rng, mode=_MODE)
             site.value = as_site_value(draw, site.dist, site.name, site.dims)

@@ -7,7 +7,8 @@ import pymc as pm
 import pytest
 from scipy import stats
 
-from pymc_svi import param
+from pymc_svi import param, plate
+from pymc_svi.errors import SiteError
 from pymc_svi.handlers import (
     block,
     condition,
@@ -279,3 +280,34 @@ def test_a_seed_that_is_none_is_refused():
 def test_block_hides_draws_from_the_trace_but_not_from_a_seed_inside():
     run = trace(block(seed(chain, rng_seed=0), hide=["w"])).get_trace()
     assert list(run) == ["x", "y", "total"]
+
+
+def test_seeded_minibatches_follow_the_seed_and_are_those_in_the_trace():
+    def program():
+        with plate("n", 50, subsample_size=3) as rows:
+            pm.Normal("x", rows, 1e-3)
+
+    with pm.Model() as model:
+        program()
+    for kind in (program, model):
+        runs = [trace(seed(kind, rng_seed=s)).get_trace() for s in (1, 1, 2)]
+        rows = [np.asarray(run["n"].value) for run in runs]
+        np.testing.assert_array_equal(rows[0], rows[1])
+        assert not np.array_equal(rows[0], rows[2])
+        for run, drawn in zip(runs, rows, strict=True):
+            found = np.asarray(run["x"].value.eval(mode="FAST_COMPILE"))
+            np.testing.assert_allclose(found, drawn, atol=0.01)
+        inner, outer = seed(kind, rng_seed=1), seed(rng_seed=9)
+        with outer:
+            nested = trace(inner).get_trace()
+        np.testing.assert_array_equal(nested["n"].value, rows[0])
+
+
+def test_do_and_condition_refuse_a_param():
+    def program():
+        pm.Normal("x", param("w", 1.0), 1.0)
+
+    with pytest.raises(SiteError, match="do: site 'w' is a param.*substitute"):
+        trace(do(program, data={"w": 3.0})).get_trace()
+    with pytest.raises(SiteError, match="condition: site 'w' is a param.*substitute.*lift"):
+        trace(condition(program, data={"w": 3.0})).get_trace()
