@@ -8,6 +8,7 @@ from pymc_svi.guides.dais import AutoDAIS, AutoSurrogateLikelihoodDAIS
 from pymc_svi.guides.delta import AutoDelta
 from pymc_svi.guides.diagonal_normal import AutoDiagonalNormal
 from pymc_svi.guides.discrete_parallel import AutoDiscreteParallel
+from pymc_svi.guides.gaussian import AutoGaussian
 from pymc_svi.guides.guide_list import AutoGuideList
 from pymc_svi.guides.guide_model import GuideModel
 from pymc_svi.guides.hierarchical_normal import AutoHierarchicalNormal
@@ -40,6 +41,7 @@ __all__ = [
     "AutoDelta",
     "AutoDiagonalNormal",
     "AutoDiscreteParallel",
+    "AutoGaussian",
     "AutoGuide",
     "AutoGuideList",
     "AutoHierarchicalNormal",

@@ -19,6 +19,7 @@ from pymc_svi.evaluation import evaluation_mode
 from pymc_svi.guides.init import InitStrategy, unconstrain
 from pymc_svi.handlers import Handler, Site, trace
 from pymc_svi.handlers.core import Program
+from pymc_svi.handlers.dependence import direct_parents
 from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.stack import no_handlers
 from pymc_svi.handlers.values import as_site_value
@@ -169,6 +170,18 @@ class Prototype:
             trace(self._model).get_trace(*args, **kwargs)
         values = pytensor.function([], list(found.values()), mode=quick_mode())()
         return dict(zip(found, map(np.asarray, values), strict=True))
+
+    def factors(self) -> list[tuple[Site, list[str]]]:
+        """Return the sites with a log-probability, each with the latent sites that it is of."""
+        args, kwargs = self._arguments
+        with no_handlers():
+            run = trace(self._model).get_trace(*args, **kwargs)
+        sites = run.sites("sample", "factor")
+        parents = direct_parents(sites, [run[name] for name in self.latents])
+        return [
+            (site, [n for n in self.latents if n in parents[site.name] or n == site.name])
+            for site in sites
+        ]
 
     @lru_cache(maxsize=2)  # noqa: B019, as short-lived as the guide's run that made it
     def _start(self, seed: int) -> _Start:

@@ -9,6 +9,7 @@ from scipy import stats
 
 from pymc_svi.guides import (
     AutoDiagonalNormal,
+    AutoGaussian,
     AutoGuide,
     AutoLowRankMultivariateNormal,
     AutoMultivariateNormal,
@@ -44,6 +45,7 @@ PARAMS = {
         "auto_scale": SCALE * 0.8,
         "auto_cov_factor": np.full((3, 2), 0.75 / np.sqrt(2)),
     },
+    AutoGaussian: {"auto_loc": LOC, "auto_scale": SCALE, "auto_weights": np.zeros(3)},
     AutoStructured: {
         "mu_auto_loc": LOC[:2],
         "mu_auto_scale_tril": np.diag(SCALE[:2]),

@@ -22,7 +22,7 @@ from scipy.stats import norm
 from pymc_svi import SVI
 from pymc_svi.gradients.draws import pathwise
 from pymc_svi.gradients.particles import random_variables
-from pymc_svi.guides import AutoMultivariateNormal, AutoNormal, AutoStructured
+from pymc_svi.guides import AutoGaussian, AutoMultivariateNormal, AutoNormal, AutoStructured
 from pymc_svi.handlers import trace
 from pymc_svi.results.sampling import draw_function
 from tests.checks import as_built, assert_mean
@@ -119,7 +119,7 @@ KINDS = [
     user_transforms,
     xtensors,
 ]
-GUIDES = [AutoNormal, AutoMultivariateNormal, AutoStructured]
+GUIDES = [AutoNormal, AutoMultivariateNormal, AutoStructured, AutoGaussian]
 quiet = pytest.mark.filterwarnings("ignore::pymc.exceptions.ImputationWarning")
 
 
@@ -133,6 +133,13 @@ def drawn(model, guide, n=7):
     if isinstance(guide, AutoMultivariateNormal):
         factor += np.tril(rng.normal(0.0, 0.2, (size, size)), -1)
         values = {"auto_loc": loc, "auto_scale_tril": factor}
+    elif isinstance(guide, AutoGaussian):
+        start = store.sites["auto_weights"].unconstrained.get_value()
+        weights = rng.normal(0.0, 0.2, start.shape)
+        matrix = np.eye(size)
+        matrix[guide._entries] = weights
+        values = {"auto_loc": loc, "auto_scale": np.diag(factor), "auto_weights": weights}
+        factor = factor @ np.linalg.inv(matrix)
     elif isinstance(guide, AutoStructured):
         values, factor = structured_params(store.sites, loc, rng)
     else:
