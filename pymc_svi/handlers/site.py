@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from pytensor.graph.basic import Variable
 
+from pymc_svi.errors import SiteError, sentence
 from pymc_svi.handlers.log_prob import scaled_and_masked, site_log_prob
 
 __all__ = ["Site", "SiteType"]
@@ -117,9 +118,26 @@ class Site:
         made_of = (self.value, self.dist, self.scale, self.mask, self.log_density)
         cached = getattr(self, "_log_prob", None)
         if cached is None or any(a is not b for a, b in zip(cached[0], made_of, strict=True)):
-            value = scaled_and_masked(self.unscaled_log_prob, self.scale, self.mask)
+            value = self.unscaled_log_prob
+            self._check_weight("scale", self.scale, value)
+            self._check_weight("mask", self.mask, value)
+            value = scaled_and_masked(value, self.scale, self.mask)
             cached = self._log_prob = (made_of, value)
         return cached[1]
+
+    def _check_weight(self, what: str, weight: Any, log_prob: Variable) -> None:
+        """Check that a scale or a mask broadcasts with the log-probability."""
+        found = weight.type.shape if isinstance(weight, Variable) else np.shape(weight)
+        expected = log_prob.type.shape
+        for n, m in zip(found[::-1], expected[::-1], strict=False):
+            if None not in (n, m) and n != m and 1 not in (n, m):
+                raise SiteError(
+                    sentence(
+                        f"Site {self.name!r}: the {what} does not fit its log-probability",
+                        found=f"shape {found}",
+                        expected=f"shape {expected}, or one that broadcasts to it",
+                    )
+                )
 
     @property
     def outcome(self) -> Any:

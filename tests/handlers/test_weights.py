@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from pymc_svi import factor, plate, sample
+from pymc_svi.errors import SiteError
 from pymc_svi.handlers import (
     condition,
     get_mask,
@@ -174,3 +175,18 @@ def test_a_program_can_ask_for_its_mask_and_its_plates():
         (True, ["rows"]),
         ([True, False], ["rows"]),
     ]
+
+
+@pytest.mark.parametrize(
+    "handler, what",
+    [
+        (lambda p: mask(p, mask=np.array([True, False])), "mask"),
+        (lambda p: scale(p, scale=np.ones(2)), "scale"),
+    ],
+)
+def test_a_weight_of_the_wrong_shape_names_the_site(handler, what):
+    def three():
+        pm.Normal("y", 0.0, 1.0, observed=np.zeros(3))
+
+    with pytest.raises(SiteError, match=rf"'y': the {what} does not fit.*\(2,\).*\(3,\)"):
+        trace(handler(three)).get_trace().log_prob_sum()
