@@ -36,6 +36,9 @@ class AutoGaussian(AutoGaussianVector):
     each other if all that depends on them is inside the plate too: a model with its global sites
     first and N members in a plate has a multiple of N params, not of N squared.
 
+    A site that is hidden from the guide couples nothing. As a part of an ``AutoGuideList`` give it
+    ``block(model, hide=[...])``, which leaves the data in sight, rather than ``expose``.
+
     The params are ``auto_loc`` and ``auto_scale`` of length D, the number of unconstrained
     elements, and ``auto_weights``, the entries of :math:`A`. Drawing takes a triangular solve of
     size D; the model is to have thousands of latent elements at most.

@@ -10,7 +10,7 @@ from scipy import stats
 
 from pymc_svi import SVI, Trace_ELBO, plate
 from pymc_svi.guides import AutoGaussian
-from pymc_svi.handlers import substitute, trace
+from pymc_svi.handlers import block, substitute, trace
 from pymc_svi.results.sampling import draw_function
 from tests.checks import as_built, assert_covariance
 from tests.guides.checks import GaussianTarget, elbo_draws, fit, joint_draws, log_density_function
@@ -116,6 +116,15 @@ def test_a_fit_reaches_the_log_evidence():
     np.testing.assert_allclose(result.params["auto_loc"], mean, atol=0.05)
     sd = guide.moments(result.params)[1]
     np.testing.assert_allclose(sd, np.sqrt(np.diag(cov)), rtol=0.1)
+
+
+def test_data_that_are_in_sight_couple_the_sites_of_a_part():
+    def model():
+        a, b, _ = (pm.Normal(name) for name in "abc")
+        pm.Normal("y", a + b, 1.0, observed=0.0)
+
+    assert n_weights(block(model, hide=["c"])) == 1
+    assert n_weights(block(model, expose=["a", "b"])) == 0
 
 
 def test_a_site_outside_the_plate_couples_its_members():
