@@ -25,6 +25,7 @@ from pytensor.graph.traversal import ancestors
 from pymc_svi.engine.compiling import compiled_at_first_call, uncollected
 from pymc_svi.engine.graph import own_generators, share_large_constants
 from pymc_svi.engine.inplace import with_large_arrays_in_place
+from pymc_svi.engine.linker import with_flat_loops
 from pymc_svi.engine.params import ParamStore
 from pymc_svi.engine.seeds import (
     generator_from_array,
@@ -75,7 +76,7 @@ def training_mode(mode: Any = None) -> Mode:
         "random_make_inplace", "local_check_parameter_to_ninf_switch"
     )
     mode = Mode(linker=mode.linker, optimizer=optimizer)
-    return with_vector_math(with_large_arrays_in_place(mode))
+    return with_flat_loops(with_vector_math(with_large_arrays_in_place(mode)))
 
 
 class Feed(Protocol):

@@ -23,6 +23,8 @@ from pytensor.link.numba.linker import NumbaLinker
 from pytensor.scalar.math import Sigmoid, Softplus
 from pytensor.tensor.elemwise import Elemwise
 
+from pymc_svi.engine.linker import is_flat_loop
+
 __all__ = ["with_vector_math"]
 
 # --- the functions ------------------------------------------------------------------------------
@@ -41,7 +43,7 @@ _INFINITY = float("inf")
 
 # Sums and products stay in the order in which they are written (no "reassoc"): the rounding trick
 # and the two-part sums rely on it. A division by zero gives infinity, not an exception.
-_compiled = numba_njit(fastmath={"contract"}, error_model="numpy", forceinline=True)
+_compiled = numba_njit(fastmath={"contract"}, error_model="numpy", forceinline=True, cache=True)
 
 
 @_compiled
@@ -201,6 +203,8 @@ for _vector_op in _VECTOR_OPS.values():
 @node_rewriter([Elemwise])
 def _use_vector_function(fgraph, node):
     """Replace an elementary function of a float64 tensor."""
+    if any(is_flat_loop(other) for other in fgraph.apply_nodes):
+        return None  # around the loop, once a call: not worth the time to compile
     vector_op = _VECTOR_OPS.get(type(node.op.scalar_op))
     [x, *others] = node.inputs
     if vector_op is None or others or x.type.dtype != "float64" or _is_short(x):

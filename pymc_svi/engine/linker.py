@@ -1,0 +1,220 @@
+"""Compiling a training loop as one function.
+
+PyTensor's numba backend compiles a ``scan`` as a function within a function within a function: the
+step, the loop around it, the graph around that, and a wrapper around each for its cache. LLVM puts
+the inner ones into the outer and optimises all of it again at each of five levels. Here the steps of
+the loop and what is around it are written into a single function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+from pytensor.compile.mode import Mode
+from pytensor.configdefaults import config
+from pytensor.graph.basic import Apply, Constant, Variable
+from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.op import HasInnerGraph
+
+# What turns one operation into a numba function, and names it in the cache on disk, has no public
+# name in PyTensor.
+from pytensor.link.numba.cache import compile_numba_function_src
+from pytensor.link.numba.dispatch.basic import (
+    cache_key_for_constant,
+    numba_funcify_and_cache_key,
+    numba_funcify_ensure_cache,
+    numba_njit,
+    numba_typify,
+)
+from pytensor.link.numba.dispatch.compile_ops import numba_deepcopy
+from pytensor.link.numba.linker import NumbaLinker
+from pytensor.scalar.basic import Composite
+from pytensor.scan.op import Scan
+from pytensor.tensor.random.type import RandomType
+
+__all__ = ["is_flat_loop", "with_flat_loops"]
+
+
+def with_flat_loops(mode: Mode) -> Mode:
+    """Return the mode with training loops compiled as one function, where it compiles with numba.
+
+    Parameters
+    ----------
+    mode : Mode
+
+    Returns
+    -------
+    Mode
+    """
+    if type(mode.linker) is not NumbaLinker:
+        return mode
+    return Mode(linker=FlatLoopLinker(), optimizer=mode.provided_optimizer)
+
+
+class FlatLoopLinker(NumbaLinker):
+    """PyTensor's numba linker, but for the loops that a training step is repeated by."""
+
+    def fgraph_convert(self, fgraph: FunctionGraph, order: Sequence[Apply], **kwargs: Any):
+        """Return a Python function for numba and the key of its cache, if it can have one."""
+        return _Source().function(fgraph, order)
+
+    def jit_compile(self, fn_and_cache: tuple[Callable, str | None]) -> Callable:
+        """Return the compiled function.
+
+        It doesn't hold Python's global lock, so that another thread can read data meanwhile.
+        """
+        function, cache_key = fn_and_cache
+        return numba_njit(
+            function,
+            final_function=True,
+            no_cfunc_wrapper=True,
+            cache=cache_key is not None,
+            nogil=True,
+        )
+
+
+class _Source:
+    """The source of one function, and what it refers to."""
+
+    def __init__(self) -> None:
+        self.names: dict[Variable, str] = {}
+        self.globals: dict[str, Any] = {
+            "__name__": __name__,
+            "np": np,
+            "numba_deepcopy": numba_deepcopy,
+        }
+        # Whatever the source itself doesn't say: the operations and constants it refers to.
+        self.keys: list[str | None] = []
+        # Equal inner graphs, within one function, are compiled once.
+        self.memo: dict = {}
+        self.n_locals = 0
+
+    def function(
+        self, fgraph: FunctionGraph, order: Sequence[Apply]
+    ) -> tuple[Callable, str | None]:
+        """Return the function of a graph, and a key that tells it from all others."""
+        arguments = [self.new(variable) for variable in fgraph.inputs]
+        lines = list(self.graph(order))
+        results = [self.name(variable) for variable in fgraph.outputs]
+        source = "\n".join(
+            [
+                f"def train({', '.join(arguments)}):",
+                *(f"    {line}" for line in lines),
+                f"    return ({', '.join(results)},)",
+            ]
+        )
+        key = None
+        keys = [key for key in self.keys if key is not None]
+        if config.numba__cache and len(keys) == len(self.keys):
+            settings = f"fastmath{int(config.numba__fastmath)}"
+            key = sha256("\n".join([source, *keys, settings]).encode()).hexdigest()
+        function = compile_numba_function_src(source, "train", self.globals, cache_key=key)
+        return function, key
+
+    # --- lines ------------------------------------------------------------------------------
+
+    def graph(self, order: Iterable[Apply]) -> Iterable[str]:
+        """Yield a line or a loop for each operation."""
+        for node in order:
+            if is_flat_loop(node):
+                yield from self.loop(node)
+            elif isinstance(node.op, Composite):
+                yield from self.composite(node)
+            else:
+                yield self.call(node)
+
+    def composite(self, node: Apply) -> Iterable[str]:
+        """Yield the lines of the scalar operations that one is composed of."""
+        inner = node.op.fgraph
+        self.names |= zip(inner.inputs, map(self.name, node.inputs), strict=True)
+        yield from self.graph(inner.toposort())
+        self.names |= zip(node.outputs, map(self.name, inner.outputs), strict=True)
+
+    def call(self, node: Apply) -> str:
+        """Return the line that applies one operation."""
+        # What was fused for this graph alone is not put into the cache by itself: that would
+        # compile it twice, once within a wrapper.
+        fused = isinstance(getattr(node.op, "scalar_op", node.op), HasInnerGraph)
+        funcify = (
+            numba_funcify_and_cache_key
+            if fused and not _draws(node)
+            else numba_funcify_ensure_cache
+        )
+        function, key = funcify(node.op, node=node, ofg_memo=self.memo)
+        self.keys.append(key)
+        name = f"f{len(self.keys)}"
+        self.globals[name] = function
+        arguments = ", ".join([self.name(variable) for variable in node.inputs])
+        results = ", ".join([self.new(variable) for variable in node.outputs])
+        return f"{results} = {name}({arguments})"
+
+    def loop(self, node: Apply) -> Iterable[str]:
+        """Yield the lines of a loop: its state is in variables, what it records in arrays."""
+        op, inner = node.op, node.op.fgraph
+        carried_inputs = op.inner_untraced_sit_sot(inner.inputs)
+        owned = op.inner_owned_untraced_sit_sot(inner.inputs)
+        n_steps, step = self.local(), self.local()
+        yield f"{n_steps} = {self.name(node.inputs[0])}.item()"
+        starts = [self.name(v) for v in op.outer_untraced_sit_sot(node.inputs)]
+        carried = [self.new(v) for v in carried_inputs]
+        for variable, name, start in zip(carried_inputs, carried, starts, strict=True):
+            # A step may overwrite its state, which is somebody else's before the first.
+            yield f"{name} = {start if variable in owned else f'numba_deepcopy({start})'}"
+        records = [self.new(v) for v in op.outer_nitsot_outs(node.outputs)]
+        recorded = op.inner_nitsot_outs(inner.outputs)
+        for name, variable in zip(records, recorded, strict=True):
+            shape = ", ".join([n_steps, *(str(length) for length in variable.type.shape)])
+            yield f"{name} = np.empty(({shape},), dtype=np.{variable.type.dtype})"
+        fixed = zip(op.inner_non_seqs(inner.inputs), op.outer_non_seqs(node.inputs), strict=True)
+        self.names |= {variable: self.name(outer) for variable, outer in fixed}
+        yield f"for {step} in range({n_steps}):"
+        for line in self.graph(inner.toposort()):
+            yield f"    {line}"
+        for name, variable in zip(records, recorded, strict=True):
+            value = self.name(variable)
+            yield f"    {name}[{step}] = {value}" + ("" if variable.type.ndim else ".item()")
+        new = [self.name(v) for v in op.inner_untraced_sit_sot_outs(inner.outputs)]
+        yield f"    {', '.join(carried)}, = {', '.join(new)}," if carried else "    pass"
+        self.names |= zip(op.outer_untraced_sit_sot_outs(node.outputs), carried, strict=True)
+
+    # --- names ------------------------------------------------------------------------------
+
+    def local(self) -> str:
+        """Return a name that is not in use."""
+        self.n_locals += 1
+        return f"v{self.n_locals}"
+
+    def new(self, variable: Variable) -> str:
+        """Return a new name for a variable."""
+        self.names[variable] = self.local()
+        return self.names[variable]
+
+    def name(self, variable: Variable) -> str:
+        """Return the name of a variable, or of a constant."""
+        if variable not in self.names and isinstance(variable, Constant):
+            name = self.new(variable)
+            self.globals[name] = numba_typify(variable.data, variable=variable)
+            self.keys.append(cache_key_for_constant(variable.data))
+        return self.names[variable]
+
+
+def _draws(node: Apply) -> bool:
+    """Whether an operation draws random numbers."""
+    return any(isinstance(variable.type, RandomType) for variable in node.inputs)
+
+
+def is_flat_loop(node: Apply) -> bool:
+    """Whether an operation is a loop that only carries a state and records what has a known shape."""
+    if not isinstance(node.op, Scan):
+        return False
+    op, info = node.op, node.op.info
+    histories = info.n_seqs + info.n_mit_mot + info.n_mit_sot + info.n_sit_sot
+    return (
+        not histories
+        and not info.as_while
+        and all(length is node.inputs[0] for length in op.outer_nitsot(node.inputs))
+        and all(None not in v.type.shape for v in op.inner_nitsot_outs(op.inner_outputs))
+    )
