@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from pytensor import config
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
+from pytensor.link.basic import PerformLinker
 
 __all__ = ["evaluate", "evaluation_mode"]
 
@@ -17,7 +19,15 @@ def evaluation_mode() -> Mode:
     PyTensor's own ``"FAST_COMPILE"`` calls a C compiler for each new kind of node, which takes
     seconds on a machine that has not seen it; this takes milliseconds.
     """
-    return Mode(linker="py", optimizer="fast_compile")
+    return Mode(linker=_NumpyLinker(), optimizer="fast_compile")
+
+
+class _NumpyLinker(PerformLinker):
+    """PyTensor's ``"py"`` linker, for what is inside a node too: a ``Scan`` would compile its step."""
+
+    def make_all(self, *args: Any, **kwargs: Any) -> Any:
+        with config.change_flags(cxx=""):
+            return super().make_all(*args, **kwargs)
 
 
 def evaluate(variable: Any) -> np.ndarray:

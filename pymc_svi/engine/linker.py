@@ -13,6 +13,8 @@ from hashlib import sha256
 from typing import Any
 
 import numpy as np
+from numba.core.caching import FunctionCache, NullCache
+from numba.core.dispatcher import Dispatcher
 from pytensor.compile.mode import Mode
 from pytensor.configdefaults import config
 from pytensor.graph.basic import Apply, Constant, Variable
@@ -21,7 +23,7 @@ from pytensor.graph.op import HasInnerGraph
 
 # What turns one operation into a numba function, and names it in the cache on disk, has no public
 # name in PyTensor.
-from pytensor.link.numba.cache import compile_numba_function_src
+from pytensor.link.numba.cache import CACHED_SRC_FUNCTIONS, compile_numba_function_src
 from pytensor.link.numba.dispatch.basic import (
     cache_key_for_constant,
     numba_funcify_and_cache_key,
@@ -135,15 +137,14 @@ class _Source:
 
     def call(self, node: Apply) -> str:
         """Return the line that applies one operation."""
-        # What was fused for this graph alone is not put into the cache by itself: that would
-        # compile it twice, once within a wrapper.
+        function, key = numba_funcify_and_cache_key(node.op, node=node, ofg_memo=self.memo)
+        # What was fused for this graph alone is not worth a place in the cache.
         fused = isinstance(getattr(node.op, "scalar_op", node.op), HasInnerGraph)
-        funcify = (
-            numba_funcify_and_cache_key
-            if fused and not _draws(node)
-            else numba_funcify_ensure_cache
-        )
-        function, key = funcify(node.op, node=node, ofg_memo=self.memo)
+        if key is not None and config.numba__cache and (not fused or _draws(node)):
+            if isinstance(function, Dispatcher):
+                _keep(function, key)
+            else:  # numba is told elsewhere how to compile this, and PyTensor how to keep it
+                function, _ = numba_funcify_ensure_cache(node.op, node=node, ofg_memo=self.memo)
         self.keys.append(key)
         name = f"f{len(self.keys)}"
         self.globals[name] = function
@@ -199,6 +200,23 @@ class _Source:
             self.globals[name] = numba_typify(variable.data, variable=variable)
             self.keys.append(cache_key_for_constant(variable.data))
         return self.names[variable]
+
+
+class _KeyedCache(FunctionCache):
+    """Numba's cache of a function, but for what the function refers to: a key stands for that."""
+
+    def _index_key(self, sig: Any, codegen: Any) -> tuple:
+        return sig, codegen.magic_tuple()
+
+
+def _keep(function: Any, key: str) -> None:
+    """Let numba keep the compiled function of an operation on disk, under a key.
+
+    PyTensor wraps the function in another for this, which is compiled too.
+    """
+    if isinstance(function._cache, NullCache):
+        CACHED_SRC_FUNCTIONS[function.py_func] = f"{key}_flat_fastmath{int(config.numba__fastmath)}"
+        function._cache = _KeyedCache(function.py_func)
 
 
 def _draws(node: Apply) -> bool:

@@ -32,6 +32,7 @@ from pymc_svi.engine.seeds import (
     generator_to_array,
     spawn_generators,
 )
+from pymc_svi.engine.simpler_ops import with_simpler_ops
 from pymc_svi.engine.state import SVIState
 from pymc_svi.engine.storage import storage_for
 from pymc_svi.engine.vector_math import with_vector_math
@@ -76,7 +77,8 @@ def training_mode(mode: Any = None) -> Mode:
         "random_make_inplace", "local_check_parameter_to_ninf_switch"
     )
     mode = Mode(linker=mode.linker, optimizer=optimizer)
-    return with_flat_loops(with_vector_math(with_large_arrays_in_place(mode)))
+    mode = with_large_arrays_in_place(mode)
+    return with_flat_loops(with_simpler_ops(with_vector_math(mode)))
 
 
 class Feed(Protocol):

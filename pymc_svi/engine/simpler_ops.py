@@ -1,0 +1,86 @@
+"""Operations in place of others that numba takes seconds to compile.
+
+They compute the same. What PyTensor compiles instead handles cases (any order of strides, any
+diagonal, any number of parts) of which a training step has one.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from pytensor.compile.mode import Mode, optdb
+from pytensor.graph.basic import Apply, Constant
+from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
+from pytensor.link.numba.linker import NumbaLinker
+from pytensor.scalar import Add, Maximum, Minimum, Mul, identity
+from pytensor.tensor.basic import ExtractDiag, Split, expand_dims
+from pytensor.tensor.elemwise import CAReduce, Elemwise
+
+__all__ = ["with_simpler_ops"]
+
+# Of how many parts a vector may be for slices to compile faster than a split.
+_FEW = 4
+
+
+@node_rewriter([CAReduce])
+def _reduce_an_identity(fgraph: FunctionGraph, node: Apply):
+    """Make a reduction over some axes part of an elementwise loop, of an identity.
+
+    PyTensor fuses reductions into elementwise loops; what has no such loop it computes by sorting
+    the axes by their strides.
+    """
+    [x] = node.inputs
+    fused = x.owner is not None and isinstance(x.owner.op, Elemwise)
+    if fused or x.type.ndim < 2 or not isinstance(node.op.scalar_op, Add | Mul | Maximum | Minimum):
+        return None
+    return [node.op(Elemwise(identity)(x))]
+
+
+@node_rewriter([ExtractDiag])
+def _slice_a_diagonal(fgraph: FunctionGraph, node: Apply):
+    """Take the main diagonal of a square matrix (or of one in a row of one) as a slice."""
+    [x] = node.inputs
+    *rows, n, m = x.type.shape or (None, None)
+    last_two = {node.op.axis1, node.op.axis2} == {x.type.ndim - 2, x.type.ndim - 1}
+    if node.op.offset or not last_two or n is None or n != m or rows not in ([], [1]):
+        return None
+    diagonal = x.reshape((n * n,))[:: n + 1]
+    return [expand_dims(diagonal, 0) if rows else diagonal]
+
+
+@node_rewriter([Split])
+def _slice_parts(fgraph: FunctionGraph, node: Apply):
+    """Take the few parts of a vector as slices."""
+    x, sizes = node.inputs
+    if x.type.ndim != 1 or not isinstance(sizes, Constant) or node.op.len_splits > _FEW:
+        return None
+    lengths = np.asarray(sizes.data)
+    if x.type.shape[0] != lengths.sum():
+        return None  # left to say so itself
+    ends = [0, *np.cumsum(lengths).tolist()]
+    return [x[start:end] for start, end in itertools.pairwise(ends)]
+
+
+# Before elementwise operations are fused (49).
+for _name, _rewrite in (("diagonals", _slice_a_diagonal), ("parts", _slice_parts)):
+    optdb.register(f"pymc_svi_{_name}", dfs_rewriter(_rewrite), "pymc_svi_simpler", position=48.4)
+# Just before PyTensor fuses reductions into elementwise loops (100).
+optdb.register(
+    "pymc_svi_reductions", dfs_rewriter(_reduce_an_identity), "pymc_svi_simpler", position=99.9
+)
+
+
+def with_simpler_ops(mode: Mode) -> Mode:
+    """Return the mode with operations that compile fast, if it compiles with numba.
+
+    Parameters
+    ----------
+    mode : Mode
+
+    Returns
+    -------
+    Mode
+    """
+    return mode.including("pymc_svi_simpler") if isinstance(mode.linker, NumbaLinker) else mode
