@@ -32,7 +32,7 @@ from pymc_svi.handlers.distributions import (
     support_ndim,
     with_batch_shape,
 )
-from pymc_svi.handlers.interception import sample_site
+from pymc_svi.handlers.interception import factor_site, sample_site
 from pymc_svi.handlers.mask import mask
 from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.stack import apply_stack
@@ -392,7 +392,7 @@ def deterministic(name: str, value: Any, dims: Any = None) -> Variable:
     return pm.Deterministic(name, pt.as_tensor(value), dims=dims)
 
 
-def factor(name: str, log_factor: Any) -> Variable:
+def factor(name: str, log_factor: Any, *, has_rsample: bool | None = None) -> Variable:
     """Add a term to the log-density: ``pm.Potential`` that also takes numbers and arrays.
 
     Parameters
@@ -401,14 +401,43 @@ def factor(name: str, log_factor: Any) -> Variable:
         Name of the site.
     log_factor : array_like or TensorVariable
         The term.
+    has_rsample : bool, optional
+        Needed in a guide, where the term is part of the log-density of its draws: True where they
+        are a differentiable function of the params, as a change of variables is; False where they
+        are not, so that the gradient needs the score function, the gradient of the term.
 
     Returns
     -------
     TensorVariable
         The term.
+
+    Examples
+    --------
+    A guide that draws in another space than the model's:
+
+    >>> import pymc as pm
+    >>> import pytensor.tensor as pt
+    >>> from pymc_svi import Trace_ELBO, deterministic, factor, param, sample
+    >>> def guide():
+    ...     u = sample("u", pm.Normal.dist(param("loc", 0.0)), infer={"is_auxiliary": True})
+    ...     sample("x", pm.DiracDelta.dist(pt.exp(u)))
+    ...     factor("log_jacobian", -u, has_rsample=True)
+    >>> def model():
+    ...     pm.LogNormal("x")
+    >>> abs(round(float(Trace_ELBO().loss(model, guide).value.eval()), 6))  # the guide is the prior
+    0.0
     """
+    if has_rsample not in (None, True, False):
+        raise TypeError(
+            sentence(
+                f"factor({name!r}): has_rsample says whether draws are differentiable",
+                found=f"{has_rsample!r}",
+                expected="True or False",
+            )
+        )
+    options = {} if has_rsample is None else {"has_rsample": bool(has_rsample)}
     # A view, since pm.Potential names what it is given.
-    return pm.Potential(name, view_op(pt.as_tensor(log_factor)))
+    return factor_site(name, view_op(pt.as_tensor(log_factor)), options)
 
 
 def module(

@@ -27,10 +27,10 @@ from pymc_svi.gradients.draws import pathwise
 from pymc_svi.gradients.independence import follow_axes, reduced_along
 from pymc_svi.gradients.pathwise import NoPathwiseDraw
 from pymc_svi.gradients.stand_in import detached
-from pymc_svi.handlers import Site
+from pymc_svi.handlers import Site, Trace
 from pymc_svi.handlers.log_prob import as_plain_tensor
 
-__all__ = ["downstream_cost", "pathwise_or_score", "uses_score_function"]
+__all__ = ["downstream_cost", "pathwise_or_score", "scored_factors", "uses_score_function"]
 
 SCORE_FUNCTION = "score_function"
 
@@ -93,6 +93,11 @@ def _warn_if_continuous(site: Site) -> None:
 def uses_score_function(site: Site) -> bool:
     """Return whether a guide's site was drawn without a derivative."""
     return bool(site.is_latent and site.infer.get(SCORE_FUNCTION))
+
+
+def scored_factors(guide_trace: Trace) -> list[Site]:
+    """Return the factors that are the log-density of draws without a derivative."""
+    return guide_trace.sites("factor", where=lambda site: site.infer.get("has_rsample") is False)
 
 
 def _undifferentiated(rv: Variable) -> Variable:

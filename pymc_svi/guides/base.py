@@ -26,6 +26,7 @@ from pymc_svi.guides.prior import FittedPrior
 from pymc_svi.guides.prototype import Latent, Prototype
 from pymc_svi.handlers import Handler, Site, block
 from pymc_svi.handlers.core import Program, built_model, run_program
+from pymc_svi.handlers.distributions import support_ndim
 from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.plate import plate
 from pymc_svi.handlers.stack import STACK
@@ -471,8 +472,10 @@ class _Latents(Handler):
 def _constrained_density(site: Site, unconstrained: Variable, log_density: Variable) -> Variable:
     """Return the log-density of a site's value from that of its unconstrained value."""
     jacobian = log_jac_det(site, unconstrained)
-    if jacobian is None:
-        return log_density
-    if log_density.ndim > jacobian.ndim:
-        log_density = log_density.sum(axis=tuple(range(jacobian.ndim, log_density.ndim)))
-    return log_density - jacobian
+    if jacobian is None:  # one density for each value of the site, as its own law has
+        ndim = as_plain_tensor(unconstrained).ndim - support_ndim(site.dist)
+    else:
+        ndim = jacobian.ndim
+    if log_density.ndim > ndim:
+        log_density = log_density.sum(axis=tuple(range(ndim, log_density.ndim)))
+    return log_density if jacobian is None else log_density - jacobian

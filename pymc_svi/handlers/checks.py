@@ -84,3 +84,38 @@ def check_plates_match(model_trace: Trace, guide_trace: Trace) -> None:
                 ),
                 PairingError,
             )
+    _check_minibatches_of_sites(model_trace, guide_trace)
+
+
+def _check_minibatches_of_sites(model_trace: Trace, guide_trace: Trace) -> None:
+    """Check that a local variable is weighed as one of a minibatch on both sides, or on none."""
+    for name, guide_site in guide_trace.latent.items():
+        model_site = model_trace.get(name)
+        if model_site is None or model_site.type != "sample":
+            continue
+        sites = {"model": model_site, "guide": guide_site}
+        frames = {
+            side: {frame.name: frame for frame in site.plates if frame.is_subsampled}
+            for side, site in sites.items()
+        }
+        differing = set(frames["model"]) ^ set(frames["guide"])
+        if not differing or _equal_scales(model_site, guide_site):
+            continue
+        plate = min(differing)
+        inside, outside = ("model", "guide") if plate in frames["model"] else ("guide", "model")
+        frame = frames[inside][plate]
+        complain(
+            sentence(
+                f"Site {name!r} is in the subsampled plate {plate!r} in the {inside} but not in the "
+                f"{outside}, so that its terms would be weighed differently",
+                found=f"weights {model_site.scale} in the model, {guide_site.scale} in the guide",
+                fix=f"Write it inside plate({plate!r}, {frame.size}, "
+                f"subsample_size={frame.subsample_size}) in the {outside} too",
+            ),
+            PairingError,
+        )
+
+
+def _equal_scales(first: Site, second: Site) -> bool:
+    numbers = [site.scale for site in (first, second) if isinstance(site.scale, int | float)]
+    return len(numbers) == 2 and numbers[0] == numbers[1]

@@ -54,20 +54,34 @@ class condition(GivenValues):
 
     def process_message(self, site: Site) -> None:
         """Make the site observed if a value is given for it."""
-        if site.type in ("param", "factor") and self.data is not None and site.name in self.data:
-            raise SiteError(
-                sentence(
-                    f"condition: site {site.name!r} is a {site.type}, which cannot be observed",
-                    expected="a sample site",
-                    fix="Give a param its value with substitute, or a prior with lift",
-                )
-            )
         if site.type != "sample":
+            if self.data is not None and site.name in self.data:
+                self._refuse(site)
             return
         value = self.value_for(site)
         if value is not None:
             site.value = as_site_value(value, site.dist, site.name, site.dims)
             site.observed = True
+
+    def _refuse(self, site: Site) -> None:
+        """Say that a site has no law to be observed under."""
+        latent = f"{site.name}_unobserved"
+        if latent in self._seen:
+            fix = f"Its missing values are the site {latent!r}: condition that"
+        else:
+            fix = {
+                "param": "Give it its value with substitute, or a prior with lift",
+                "deterministic": "Condition the sites that it is computed from, or give it a value "
+                "with substitute or do",
+                "data": "Give it a value with substitute",
+            }.get(site.type, "Leave it out")
+        raise SiteError(
+            sentence(
+                f"condition: site {site.name!r} is a {site.type}, which cannot be observed",
+                expected="a sample site",
+                fix=fix,
+            )
+        )
 
 
 class uncondition(Handler):

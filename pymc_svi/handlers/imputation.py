@@ -8,6 +8,8 @@ all of it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pymc.distributions.distribution import PartialObservedRV
 from pytensor.graph.basic import Variable
 
@@ -22,13 +24,32 @@ def is_partly_observed(rv: Variable) -> bool:
     return rv.owner is not None and isinstance(rv.owner.op, PartialObservedRV)
 
 
-def observed_part(observed_rv: Variable, data: Variable, joined: Variable) -> Site:
-    """Return the site of the observed part, given the array joined from both parts."""
-    site = Site("sample", observed_rv.name, dist=observed_rv, value=data, observed=True)
+def observed_part(
+    observed_rv: Variable, data: Variable, join: Callable[[Variable], Variable]
+) -> Site:
+    """Return the site of the observed part.
+
+    Parameters
+    ----------
+    observed_rv : Variable
+        The random variable of the observed part.
+    data : Variable
+        Its data.
+    join : callable
+        Returns the array joined from a value of the observed part and the site of the missing one.
+    """
+
+    def default(site: Site) -> None:
+        if site.value is None:  # a handler took the data away
+            site.value = site.dist
+
+    site = Site(
+        "sample", observed_rv.name, dist=observed_rv, value=data, observed=True, default=default
+    )
     site.part_of = observed_rv.name.removesuffix("_observed")
     if is_partly_observed(observed_rv):
         whole = observed_rv.owner.inputs[0]
-        site.log_density = rv_log_prob(whole, joined)
+        site.log_density_at = lambda value: rv_log_prob(whole, join(value))
     return site
 
 

@@ -34,12 +34,12 @@ from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.stack import active_handlers, apply_stack, no_handlers
 from pymc_svi.handlers.values import Drawn, as_site_value, as_tensor_variable
 
-__all__ = ["install", "sample_site"]
+__all__ = ["factor_site", "install", "sample_site"]
 
 # The unobserved part of a variable that is being imputed -> the value its site took.
 _IMPUTED: ContextVar[dict[Variable, Variable] | None] = ContextVar("imputed", default=None)
 _ORIGINAL = "pymc_svi_original"
-# The infer options of the ``sample`` statement that is being registered.
+# The infer options of the ``sample`` or ``factor`` statement that is being registered.
 _INFER: ContextVar[dict[str, Any]] = ContextVar("infer", default={})  # noqa: B039, only read
 
 
@@ -78,6 +78,15 @@ def sample_site(model, rv, name, observed=None, *, dims=None, infer=None) -> Var
     token = _INFER.set(dict(infer or {}))
     try:
         return model.register_rv(rv, name, observed=observed, dims=dims)
+    finally:
+        _INFER.reset(token)
+
+
+def factor_site(name, value, infer) -> Variable:
+    """Register a potential, with ``infer`` options for the handlers."""
+    token = _INFER.set(dict(infer))
+    try:
+        return pm.Potential(name, value)
     finally:
         _INFER.reset(token)
 
@@ -175,31 +184,38 @@ def _register_partly_observed(register, model, rv, name, data, kwargs) -> Variab
     """Observed data with missing values: PyMC registers three variables for one statement.
 
     The unobserved part comes back through ``register_rv`` and the joined array through
-    ``Deterministic``; the observed part is offered to the handlers here.
+    ``Deterministic``, where the observed part is offered to the handlers as well.
     """
     token = _IMPUTED.set({})
     try:
-        joined = register(rv, name, observed=data, **kwargs)
+        return register(rv, name, observed=data, **kwargs)
     finally:
         _IMPUTED.reset(token)
-    observed_rv = model[f"{model.name_for(name)}_observed"]
-    site = observed_part(observed_rv, model.rvs_to_values[observed_rv], joined)
+
+
+def _join_parts(model, var, imputed) -> None:
+    """Offer the observed part to the handlers, and join both parts' values."""
+    observed_rv = model[f"{var.name}_observed"]
+    parts = var.owner.inputs[0]
+
+    def join(value: Variable) -> Variable:
+        return graph_replace(parts, {**imputed, observed_rv: value}, strict=False)
+
+    site = observed_part(observed_rv, model.rvs_to_values[observed_rv], join)
     apply_stack(site)
     remember(observed_rv, site)
-    return joined
+    var.owner.inputs[0] = join(site.outcome)
 
 
 def _wrap_add_named_variable(add_named_variable):
     @functools.wraps(add_named_variable)
     def add_named_variable_as_site(self, var, dims=None):
-        kind = _kind_of(self, var) if active_handlers() else None
+        infer = _INFER.get()
+        kind = _kind_of(self, var) if active_handlers() or infer else None
         if kind is None:
             return add_named_variable(self, var, dims)
         if kind == "deterministic" and (imputed := _IMPUTED.get()):
-            # The array joined from the observed and the missing part: data and values for both.
-            observed_rv = self[f"{var.name}_observed"]
-            parts = {**imputed, observed_rv: self.rvs_to_values[observed_rv]}
-            var.owner.inputs[0] = graph_replace(var.owner.inputs[0], parts, strict=False)
+            _join_parts(self, var, imputed)
 
         def default(site: Site) -> None:
             var.name = site.name
@@ -209,6 +225,8 @@ def _wrap_add_named_variable(add_named_variable):
                 _put_in_place(kind, var, site)
 
         site = Site(kind, var.name, value=var, dims=as_dims(dims), default=default)
+        if kind == "factor":
+            site.infer = dict(infer)
         apply_stack(site)
         if kind == "deterministic" and site.result is not None:
             # pm.Deterministic returns the variable it made: the site gets a copy of it.

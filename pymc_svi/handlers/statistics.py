@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pytensor.graph.basic import Variable
+from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import toposort
+from pytensor.scan.op import Scan
 from pytensor_ml.base import StatefulOp, update_chain_root
+from pytensor_ml.layers import DropoutLayer
+from pytensor_ml.pytensorf import rewrite_for_prediction
 
-__all__ = ["next_of", "of_this_run", "set_next"]
+__all__ = ["as_predicted", "next_of", "of_this_run", "set_next"]
 
 _TAG = "pymc_svi_next"
 
@@ -56,3 +59,26 @@ def of_this_run(
                 if before not in here and chain is not None:
                     cuts[before] = written.get(chain[0], chain[0])
     return graph_replace(list(outputs), cuts, strict=False) if cuts else list(outputs)
+
+
+def as_predicted(node: Apply, inputs: Sequence[Variable]) -> list[Variable] | None:
+    """Return what a layer computes when a network predicts: on its statistics, without dropout.
+
+    Parameters
+    ----------
+    node : Apply
+        A node of a graph.
+    inputs : sequence of Variable
+        What stands in the place of its inputs.
+
+    Returns
+    -------
+    list of Variable or None
+        Its outputs; None for what is the same in training and in prediction.
+    """
+    if not isinstance(node.op, StatefulOp | DropoutLayer | Scan):
+        return None
+    # Placeholders, since the rewriting copies all that is upstream.
+    here = [inp.type() for inp in inputs]
+    outputs = rewrite_for_prediction(node.clone_with_new_inputs(here, strict=False).outputs)
+    return graph_replace(outputs, dict(zip(here, inputs, strict=True)), strict=False)

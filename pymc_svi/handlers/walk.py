@@ -8,12 +8,14 @@ stands in the graphs of all that follow. The model itself is never changed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pymc as pm
 import pytensor.tensor as pt
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
+from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 
 from pymc_svi.handlers.frame import Frame, check_same_plate
@@ -21,7 +23,7 @@ from pymc_svi.handlers.imputation import is_partly_observed, no_density_of_its_o
 from pymc_svi.handlers.record import recall
 from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.stack import apply_stack
-from pymc_svi.handlers.statistics import next_of, set_next
+from pymc_svi.handlers.statistics import as_predicted, next_of, set_next
 from pymc_svi.handlers.values import as_site_value, as_tensor_variable
 
 __all__ = ["PARAMS", "PARAM_TAG", "constant_dim_lengths", "scratch_model", "walk_model"]
@@ -84,6 +86,9 @@ class _Walk:
             model.dim_lengths[name]: length for name, length in lengths.items()
         }
         self.waiting: dict[Variable, str] = {var: var.name for var in self._sites_in_order()}
+        # What a network keeps for itself -> what it becomes after the step.
+        self.statistics = {v: new for v in self.waiting if (new := next_of(v)) is not None}
+        self.given: list[bool] = []  # of each statistic, whether a handler gave its value
         self.observed = set(model.observed_RVs)
         self.kinds = {
             **dict.fromkeys(model.basic_RVs, "sample"),
@@ -107,19 +112,26 @@ class _Walk:
         return sorted(params, key=lambda var: getattr(var.tag, PARAM_TAG).order) + named
 
     def run(self) -> None:
-        statistics = {v: new for v in self.waiting if (new := next_of(v)) is not None}
         self.visit_plates()
         for variable in list(self.waiting):
             if variable in self.waiting:
                 self.visit(variable)
-        for variable, new in statistics.items():
-            set_next(self.memo[variable], self.rebuild(new))
+        if not self.predicts:
+            for variable, new in self.statistics.items():
+                set_next(self.memo[variable], self.rebuild(new))
+
+    @property
+    def predicts(self) -> bool:
+        """Whether networks run on the statistics of a fit; params come before all else."""
+        return bool(self.given) and all(self.given)
 
     def visit(self, variable: Variable) -> None:
         del self.waiting[variable]
         if hasattr(variable.tag, PARAM_TAG):
             site = apply_stack(getattr(variable.tag, PARAM_TAG).site())
             self.memo[variable] = as_tensor_variable(site.outcome)
+            if variable in self.statistics:
+                self.given.append(site.unconstrained is None)
             return
         kind = self.kinds.get(variable)
         if kind is None:
@@ -177,10 +189,7 @@ class _Walk:
                 site.value = site.dist
 
         if observed and is_partly_observed(rv):
-            joined = self.rebuild_joined(rv)
-            site = observed_part(dist, value, joined)
-            site.default = default
-            return site
+            return observed_part(dist, value, self._join(rv))
         site = Site(
             "sample",
             rv.name,
@@ -198,10 +207,15 @@ class _Walk:
             site.part_of = rv.name.removesuffix("_unobserved")
         return site
 
-    def rebuild_joined(self, observed_rv: Variable) -> Variable:
-        name = observed_rv.name.removesuffix("_observed")
-        self.memo[observed_rv] = self.model.rvs_to_values[observed_rv]
-        return self.rebuild(self.model[name].owner.inputs[0])
+    def _join(self, observed_rv: Variable) -> Callable[[Variable], Variable]:
+        """Return what joins a value of the observed part of a draw with the missing part's."""
+        [parts] = self.model[observed_rv.name.removesuffix("_observed")].owner.inputs[:1]
+        whole = observed_rv.owner.inputs[0]
+        for variable in ancestors([parts], blockers=[whole, observed_rv]):
+            if variable in self.waiting and variable is not observed_rv:
+                self.visit(variable)
+        values = {v: self.memo[v] for v in ancestors([parts]) if v in self.memo}
+        return lambda value: graph_replace(parts, {**values, observed_rv: value}, strict=False)
 
     def _other(self, kind, variable: Variable) -> Site:
         value = variable if kind == "data" else self.rebuild(variable)
@@ -229,6 +243,9 @@ class _Walk:
                 pending.extend(missing)
             else:
                 inputs = [memo[inp] for inp in node.inputs]
+                if self.predicts and (predicted := as_predicted(node, inputs)) is not None:
+                    memo.update(zip(node.outputs, predicted, strict=True))
+                    continue
                 outputs = node.outputs
                 if any(new is not old for new, old in zip(inputs, node.inputs, strict=True)):
                     outputs = node.clone_with_new_inputs(inputs, strict=False).outputs

@@ -11,7 +11,11 @@ from pytensor.graph.basic import Variable
 from pymc_svi.errors import sentence
 from pymc_svi.gradients.draws import pathwise
 from pymc_svi.gradients.particles import vectorize_draws
-from pymc_svi.gradients.score_function import pathwise_or_score, uses_score_function
+from pymc_svi.gradients.score_function import (
+    pathwise_or_score,
+    scored_factors,
+    uses_score_function,
+)
 from pymc_svi.gradients.stand_in import detached
 from pymc_svi.handlers import Trace
 from pymc_svi.handlers.core import Program
@@ -90,6 +94,7 @@ class MultiSample(ELBO):
         draws = pathwise if self.pathwise_only else pathwise_or_score
         model_trace, guide_trace = paired_traces(model, guide, *args, draws=draws, **kwargs)
         scored = [site for site in guide_trace.latent.values() if uses_score_function(site)]
+        scored += scored_factors(guide_trace)
         needs = self.needs_of(bool(scored))
         parts = {"log_weight": model_trace.log_prob_sum() - _density(guide_trace)}
         if "path" in needs:

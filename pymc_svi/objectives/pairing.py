@@ -16,8 +16,10 @@ from pymc_svi.enumeration.supports import has_finite_support
 from pymc_svi.errors import PairingError, did_you_mean, quoted, sentence
 from pymc_svi.evaluation import evaluate
 from pymc_svi.gradients.draws import pathwise
+from pymc_svi.gradients.score_function import pathwise_or_score
 from pymc_svi.handlers import Handler, Site, Trace, check_plates, check_plates_match, replay, trace
 from pymc_svi.handlers.core import Program
+from pymc_svi.handlers.distributions import is_distribution, support_ndim
 from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.values import describe_shape
 from pymc_svi.objectives.densities import derive_densities
@@ -55,6 +57,7 @@ def paired_traces(
         If the two do not fit together; the message names the site and both sides.
     """
     guide_trace = trace(draws(guide)).get_trace(*args, **kwargs)
+    _check_factors(guide_trace, draws)
     left_out = summed(model, unless=guide_trace) if enumerate_missing else model
     model_trace = trace(meet(left_out, trace=guide_trace)).get_trace(*args, **kwargs)
     _check_same_latents(model_trace, guide_trace)
@@ -89,6 +92,7 @@ def check_site_pair(model_site: Site, guide_site: Site) -> None:
         )
     _check_dtype(name, model_site, guide_site)
     _check_shape(name, model_site, guide_site)
+    _check_event_dims(model_site, guide_site)
     if guide_site.log_density is None:  # else the draw was made in the model's own support
         mismatch = support_mismatch(model_site, guide_site.dist)
         if mismatch:
@@ -149,6 +153,49 @@ def _check_shape(name: str, model_site: Site, guide_site: Site) -> None:
             ),
             PairingError,
         )
+
+
+def _check_event_dims(model_site: Site, guide_site: Site) -> None:
+    """Report vectors against independent numbers: often meant, so that only who asks is told."""
+    sites = (model_site, guide_site)
+    if not all(is_distribution(site.dist) for site in sites):
+        return
+    ndims = [support_ndim(site.dist) for site in sites]
+    if ndims[0] != ndims[1]:
+        complain(
+            sentence(
+                f"Site {model_site.name!r}: model and guide disagree on how many of its dimensions "
+                "make one value",
+                found=f"{ndims[0]} in the model, {ndims[1]} in the guide, of "
+                f"{as_plain_tensor(model_site.dist).ndim}",
+                fix="Use a multivariate distribution on both sides, or on none",
+            ),
+            PairingError,
+            default="off",
+        )
+
+
+def _check_factors(guide_trace: Trace, draws: type[Handler]) -> None:
+    for site in guide_trace.sites("factor"):
+        differentiable = site.infer.get("has_rsample")
+        if differentiable is None:
+            complain(
+                sentence(
+                    f"Factor {site.name!r} of the guide does not say whether it is the log-density "
+                    "of differentiable draws",
+                    fix=f"Write factor({site.name!r}, ..., has_rsample=True), or False where the "
+                    "gradient needs the score function",
+                ),
+                PairingError,
+            )
+        if differentiable is False and not issubclass(draws, pathwise_or_score):
+            raise PairingError(
+                sentence(
+                    f"Factor {site.name!r} of the guide has has_rsample=False, and this objective "
+                    "needs differentiable draws",
+                    fix="Use Trace_ELBO()",
+                )
+            )
 
 
 def known_shape(variable: Variable) -> tuple[int, ...]:

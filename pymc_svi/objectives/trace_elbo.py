@@ -16,6 +16,7 @@ from pymc_svi.gradients.particles import vectorize_draws
 from pymc_svi.gradients.score_function import (
     downstream_cost,
     pathwise_or_score,
+    scored_factors,
     uses_score_function,
 )
 from pymc_svi.gradients.stand_in import detached
@@ -156,11 +157,14 @@ class Trace_ELBO(ELBO):
         surrogate, updates = value, {}
         if scored or any(cost.carrier is not cost.value for cost in costs):
             surrogate = _total(costs, weight, [cost.carrier for cost in costs])
-        signed = [_weighted(cost, weight) for cost in costs] if scored else []
+        factors = scored_factors(guide_trace)
+        signed = [_weighted(cost, weight) for cost in costs] if scored or factors else []
         for site in scored:
             term, new = self.score_term(site, downstream_cost(site, signed))
             surrogate = surrogate + term
             updates.update(new)
+        for site in factors:  # which draws it is the density of is not known
+            surrogate = surrogate + site.unscaled_log_prob.sum() * detached(_sum(_sums(signed)))
         terms: dict[str, Variable] = {}
         for cost in costs:
             term = cost.value.sum()
@@ -173,10 +177,11 @@ class Trace_ELBO(ELBO):
             Cost("model", site, site.log_prob, site.log_prob)
             for site in model_trace.sites("sample", "factor")
         ]
+        scored = scored_factors(guide_trace)
         for site in guide_trace.sites("sample", "factor"):
             if is_latent_term(site):
                 value = carrier = site.log_prob
-                if uses_score_function(site):
+                if uses_score_function(site) or site in scored:
                     # Its score is zero on average; its entropy is part of the draw's cost.
                     carrier = detached(value)
                 elif held is not None:
@@ -212,6 +217,10 @@ def _total(costs: Sequence[Cost], weight: Any, values: Sequence[Variable]) -> Va
             total = weight * total
         sums[cost.side].append(total)
     return _sum(sums["guide"]) - _sum(sums["model"])
+
+
+def _sums(values: Sequence[Variable]) -> list[Variable]:
+    return [value.sum() for value in values]
 
 
 def _sum(values: Sequence[Variable]) -> Variable:

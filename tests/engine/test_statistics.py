@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pymc as pm
 import pytest
-from pytensor_ml.layers import BatchNorm
+from pytensor_ml.layers import BatchNorm, Dropout
 
 from pymc_svi import SVI, RenyiELBO, Trace_ELBO, module, optim, param
 from pymc_svi.checkpoint import SavedFit, load_fit, save_fit
@@ -98,12 +98,27 @@ def test_predictions_use_the_statistics_instead_of_those_of_the_batch(whole):
     np.testing.assert_allclose(means, normalized + draws, rtol=1e-6)
 
 
-def test_statistics_of_a_built_model_are_carried_too():
-    built = as_built(lambda: model(X))
+def test_statistics_of_a_built_model_are_carried_and_used_to_predict_too():
+    def with_dropout():
+        z = pm.Normal("z", 0.0, 1.0)
+        dropped = module("dropout", Dropout("drop", p=0.5))(pm.Data("X", X))
+        pm.Deterministic("dropped", dropped)
+        mean = pm.Deterministic("mean", module("net", LAYER)(pm.modelcontext(None)["X"]) + z)
+        pm.Normal("y", mean, 1.0, observed=np.zeros((30, 2)))
+
+    built = as_built(with_dropout)
     fit = SVI(built, lambda: guide(X), optim.Adam(0.01), compile_kwargs=FAST).run(
         3, random_seed=0, progressbar=False
     )
     assert_running(fit.params, 3)
+    posterior = fit.sample_posterior(3, random_seed=0).posterior
+    mean, var = running(3).values()
+    scale, loc = fit.params["net.bn_scale"], fit.params["net.bn_loc"]
+    normalized = (X - mean) / np.sqrt(var + 1e-5) * scale + loc
+    draws = posterior["z"].to_numpy().reshape(-1, 1, 1)
+    means = posterior["mean"].to_numpy().reshape(-1, 30, 2)
+    np.testing.assert_allclose(means, normalized + draws, rtol=1e-6)
+    np.testing.assert_array_equal(posterior["dropped"].to_numpy()[0], np.stack([X] * 3))
 
 
 def test_statistics_in_the_guide_are_those_of_the_guide():

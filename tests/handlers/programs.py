@@ -112,6 +112,7 @@ def values_for(draw, program: RandomProgram, kinds=SAMPLED) -> dict:
 def handlers_for(draw, program: RandomProgram):
     """A function that wraps a program in a random stack of handlers."""
     wrappers = []
+    computed: set[str] = set()  # sites that a handler further in made deterministic
     for _ in range(draw(st.integers(0, 3))):
         kind = draw(
             st.sampled_from(
@@ -122,6 +123,7 @@ def handlers_for(draw, program: RandomProgram):
         data = draw(values_for(program))
         match kind:
             case "condition":
+                data = {name: value for name, value in data.items() if name not in computed}
                 wrappers.append(lambda p, data=data: condition(p, data=data))
             case "substitute":
                 wrappers.append(lambda p, data=data: substitute(p, data=data))
@@ -154,9 +156,11 @@ def handlers_for(draw, program: RandomProgram):
                 wrappers.append(lambda p: infer_config(p, config_fn=lambda site: {"seen": 1}))
             case "equalize":
                 keep = draw(st.booleans())
+                computed.update(program.names("normal"))
                 wrappers.append(lambda p, keep=keep: equalize(p, "normal_.*", keep_dist=keep))
             case "reparam":
                 names = [name for name in data if name in program.names("normal")]
+                computed.update(names)
                 config = {name: LocScaleReparam(0.3) for name in names}
                 base = {f"{name}_decentered": 0.4 for name in names}
                 wrappers.append(

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
 
-from pymc_svi import ELBO, SVI, constraints, deterministic, factor, param, sample
+from pymc_svi import (
+    ELBO,
+    SVI,
+    RenyiELBO,
+    Trace_MMD,
+    constraints,
+    deterministic,
+    factor,
+    param,
+    plate,
+    sample,
+)
 from pymc_svi.errors import PairingError, SiteError
 from pymc_svi.gradients import NoPathwiseDraw
+from pymc_svi.gradients.stand_in import detached
 from pymc_svi.guides import AutoNormal
+from pymc_svi.handlers import scale
 from pymc_svi.objectives.pairing import paired_traces
-from tests.checks import as_built
+from tests.checks import as_built, assert_mean, gradient_draws
 
 
 def learned(shape=()):
@@ -339,3 +353,104 @@ def test_two_sites_of_one_name_are_refused():
 
     with pytest.raises(ValueError, match="x"):
         pair(model, AutoNormal(model))
+
+
+# --- vectors and numbers ----------------------------------------------------------------------
+
+
+def test_vectors_against_independent_numbers_are_told_on_request():
+    def model():
+        pm.MvNormal("x", np.zeros(3), np.eye(3))
+
+    def guide():
+        pm.Normal("x", learned(3))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pair(model, guide)  # a mean-field guide
+    message = refusal(model, guide, validate="error")
+    assert "Site 'x': model and guide disagree on how many of its dimensions make one" in message
+    assert "1 in the model, 0 in the guide, of 1" in message
+
+
+# --- minibatches ------------------------------------------------------------------------------
+
+
+def local(where):
+    """A program whose local variable is in the minibatch, beside it, or weighed by hand."""
+
+    def program():
+        loc = param("loc", 0.0)
+        if where == "inside":
+            with plate("N", 6, subsample_size=2):
+                pm.Normal("z", loc)
+        elif where == "beside":
+            with plate("N", 6, subsample_size=2):
+                pass
+            pm.Normal("z", loc, shape=2)
+        else:
+            with scale(scale=3.0):
+                pm.Normal("z", loc, shape=2)
+
+    return program
+
+
+@pytest.mark.parametrize("sides", ["inside beside", "beside inside"])
+def test_a_local_variable_outside_of_the_minibatch_is_refused(sides):
+    inner, outer = ("model", "guide") if sides.startswith("inside") else ("guide", "model")
+    message = refusal(*map(local, sides.split()))
+    assert f"'z' is in the subsampled plate 'N' in the {inner} but not in the {outer}" in message
+    assert f"Write it inside plate('N', 6, subsample_size=2) in the {outer} too" in message
+
+
+def test_a_local_variable_weighed_by_hand_is_accepted():
+    pair(local("inside"), local("by hand"))
+
+
+# --- factors of the guide ---------------------------------------------------------------------
+
+
+def standard_normal():
+    pm.Normal("x")
+
+
+@pytest.mark.parametrize("term", [factor, pm.Potential], ids=["factor", "Potential"])
+def test_a_factor_of_the_guide_that_does_not_say_what_it_is_is_refused(term):
+    def guide():
+        x = pm.Normal("x", learned())
+        term("f", -(x**2))
+
+    message = refusal(standard_normal, guide)
+    assert "Factor 'f' of the guide does not say whether it is" in message
+    assert "factor('f', ..., has_rsample=True)" in message
+
+
+def test_a_factor_without_differentiable_draws_needs_an_objective_that_knows_them():
+    def guide():
+        x = pm.Normal("x", learned())
+        factor("f", -(x**2), has_rsample=False)
+
+    message = refusal(standard_normal, guide, loss=Trace_MMD())
+    assert "Factor 'f' of the guide has has_rsample=False" in message
+    assert "Use Trace_ELBO()" in message
+
+
+def test_has_rsample_is_true_or_false():
+    with pytest.raises(TypeError, match="factor\\('f'\\): has_rsample.*'yes'"):
+        factor("f", 0.0, has_rsample="yes")
+
+
+def test_a_draw_that_only_a_factor_speaks_for_has_an_unbiased_gradient():
+    # k is 0 or 1 without being a site, x ~ N(2 k, 1); the loss is p (log p + 2) + (1 - p) log(1 - p).
+    def guide():
+        p = pm.math.sigmoid(param("logit", 0.4))
+        k = detached(pm.Bernoulli.dist(p))
+        factor("k", pm.logp(pm.Bernoulli.dist(p), k), has_rsample=False)
+        pm.Normal("x", 2.0 * k, 1.0)
+
+    p = 1 / (1 + np.exp(-0.4))
+    exact = p * (1 - p) * (np.log(p) + 2 - np.log(1 - p))
+    for program in (guide, as_built(guide)):
+        assert_mean(gradient_draws(standard_normal, program, n=20_000)["logit"], exact)
+    loss = RenyiELBO(alpha=0.5, num_particles=2)
+    pair(standard_normal, guide, loss=loss)
