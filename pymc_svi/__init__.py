@@ -3,7 +3,7 @@
 from pymc_svi import callbacks, constraints, guides, handlers, optim, relaxed
 from pymc_svi.data import DataLoader
 from pymc_svi.engine import SVIState
-from pymc_svi.enumeration import config_enumerate, infer_discrete, markov
+from pymc_svi.enumeration import config_enumerate, infer_discrete, markov, scan
 from pymc_svi.fit import fit
 from pymc_svi.handlers.plate import plate, plate_stack, subsample
 from pymc_svi.inspect import compute_log_probs, get_dependencies, log_density, render_model
@@ -75,5 +75,6 @@ __all__ = [
     "relaxed",
     "render_model",
     "sample",
+    "scan",
     "subsample",
 ]

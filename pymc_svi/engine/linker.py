@@ -90,7 +90,8 @@ class _Source:
         }
         # Whatever the source itself doesn't say: the operations and constants it refers to.
         self.keys: list[str | None] = []
-        # Equal inner graphs, within one function, are compiled once.
+        # Equal operations and equal inner graphs, within one function, are compiled once.
+        self.functions: dict[tuple, Any] = {}
         self.memo: dict = {}
         self.n_locals = 0
 
@@ -145,6 +146,10 @@ class _Source:
                 _keep(function, key)
             else:  # numba is told elsewhere how to compile this, and PyTensor how to keep it
                 function, _ = numba_funcify_ensure_cache(node.op, node=node, ofg_memo=self.memo)
+        if key is not None:
+            # As in the cache, the key goes with the types of the arguments.
+            types = tuple(variable.type for variable in node.inputs)
+            function = self.functions.setdefault((key, types), function)
         self.keys.append(key)
         name = f"f{len(self.keys)}"
         self.globals[name] = function

@@ -20,10 +20,9 @@ from typing import Any
 import numpy as np
 import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
-from pytensor.graph.replace import vectorize_graph
-from pytensor.graph.traversal import ancestors, toposort
-from pytensor.tensor.random.type import RandomType
+from pytensor.graph.traversal import ancestors
 
+from pymc_svi.enumeration.body import vectorized
 from pymc_svi.enumeration.marking import is_enumerated
 from pymc_svi.enumeration.supports import support_of
 from pymc_svi.enumeration.tables import Table
@@ -151,7 +150,8 @@ class Factors:
         self.summed: dict[str, Summed] = {}
         for traced in traces:
             for site in traced.values():
-                if site.type == "sample" and is_enumerated(site) and site.name not in self.summed:
+                chained = "chain" in site.infer  # summed out by itself: see Chain
+                if is_enumerated(site) and not chained and site.name not in self.summed:
                     self.summed[site.name] = Summed(
                         site, site.infer["summed_over"], support_of(site)
                     )
@@ -187,7 +187,7 @@ class Factors:
             order = ["x"] * len(summed) + list(range(1, values.ndim))
             order[place] = 0
             batched[s.placeholder] = values.dimshuffle(*order)
-        value = _vectorized(factor.log_prob, batched)
+        [value] = vectorized([factor.log_prob], batched)
         n = len(summed)
         shape = [s.n_states for s in summed]
         if value.ndim == factor.log_prob.ndim + n:
@@ -309,22 +309,6 @@ class _Groups:
 
     def join(self, first: Any, second: Any) -> None:
         self._parent[self.root(second)] = self.root(first)
-
-
-def _vectorized(output: Variable, batched: dict[Variable, Variable]) -> Variable:
-    """Return an output for values with leading axes; random draws upstream stay what they are."""
-    moving: set[Variable] = set(batched)
-    fixed: set[Variable] = set()
-    for node in toposort([output], blockers=list(batched)):
-        if any(inp in moving for inp in node.inputs):
-            moving.update(node.outputs)
-            fixed.update(
-                inp
-                for inp in node.inputs
-                if inp not in moving and not isinstance(inp.type, RandomType)
-            )
-    [vectorized] = vectorize_graph([output], replace={v: v for v in fixed} | batched)
-    return vectorized
 
 
 def _check_one_scale(site: Site) -> None:

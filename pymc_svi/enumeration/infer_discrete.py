@@ -8,13 +8,16 @@ from typing import Any
 import pymc as pm
 import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
+from pytensor.graph.replace import graph_replace
 
+from pymc_svi.enumeration.chains import collapsed
 from pymc_svi.enumeration.factors import Factors
 from pymc_svi.enumeration.marking import is_enumerated, summed
 from pymc_svi.enumeration.tables import Table, eliminate, log_sum, maximum
 from pymc_svi.errors import sentence
 from pymc_svi.handlers import Handler, Site, substitute, trace
 from pymc_svi.handlers.core import Program, run_program
+from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.stack import STACK
 from pymc_svi.handlers.values import as_site_value
 
@@ -91,6 +94,7 @@ def posterior_draw(
     factors: Factors, sites: list[Site], temperature: int = 1
 ) -> dict[str, Variable]:
     """Draw the summed sites from their posterior, or take its mode."""
+    sites, chains = collapsed(sites)
     found = factors.of(sites)
     factors.arrange()
     record: list[tuple[str, Table]] = []
@@ -108,7 +112,15 @@ def posterior_draw(
         if temperature:
             logits = logits + pm.Gumbel.dist(pt.zeros_like(logits), 1.0)
         states[name] = Table(logits.argmax(axis=-1), (), table.plates)
-    return {name: _value(factors, name, state) for name, state in states.items()}
+    values = {name: _value(factors, name, state) for name, state in states.items()}
+    known = {factors.summed[n].placeholder: as_plain_tensor(v) for n, v in values.items()}
+    for chain in chains:
+        draws = chain.draws(temperature)
+        given = graph_replace(list(draws.values()), known, strict=False)
+        for name, value in zip(draws, given, strict=True):
+            site = chain.outer[name]
+            values[site.name] = as_site_value(value, site.dist, site.name, site.dims)
+    return values
 
 
 def _given(name: str, table: Table, states: Mapping[str, Table]) -> Variable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pymc_svi.errors import SiteError, sentence
 from pymc_svi.gradients.pathwise import rsample
 from pymc_svi.handlers import Handler, Site
 
@@ -27,5 +28,13 @@ class pathwise(Handler):
     def process_message(self, site: Site) -> None:
         """Draw a latent site that has no value yet."""
         if site.is_latent and site.value is None:
+            if site.draw is not None:
+                raise SiteError(
+                    sentence(
+                        f"Site {site.name!r} of the guide is within a scan, each step of which "
+                        "depends on the one before",
+                        fix="Write it as one statement for all steps, or use an automatic guide",
+                    )
+                )
             site.dist.name = site.dist.name or site.name
             site.value = rsample(site.dist)

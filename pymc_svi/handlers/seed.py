@@ -83,7 +83,8 @@ class seed(Handler):
                 site.value = pm.draw(site.value, random_seed=self._rng, mode=_MODE)
             return
         if site.is_latent and site.value is None and site.part_of is None:
-            draw = pm.draw(as_plain_tensor(site.dist), random_seed=self._rng, mode=_MODE)
+            law = site.dist if site.draw is None else site.draw()
+            draw = pm.draw(as_plain_tensor(law), random_seed=self._rng, mode=_MODE)
             site.value = as_site_value(draw, site.dist, site.name, site.dims)
 
     def postprocess_message(self, site: Site) -> None:

@@ -65,6 +65,9 @@ class Site:
         The log-density as a function of the value, beside a ``log_density`` that is written in
         the noise of one particular draw: for a site that is given another value, or is run
         again on the same one with its params held.
+    draw : callable, optional
+        Makes a draw of the site where ``dist`` alone does not: of a site that stands for many
+        steps, each of which depends on the one before.
     constraint, init
         Of a ``param``: its constraint and its starting value (or a callable that makes one).
     unconstrained : SharedVariable, optional
@@ -89,6 +92,7 @@ class Site:
     part_of: str | None = None
     log_density: Variable | None = None
     log_density_at: Callable[[Any], Variable] | None = field(default=None, repr=False)
+    draw: Callable[[], Variable] | None = field(default=None, repr=False)
     constraint: Any = None
     init: Any = None
     unconstrained: Any = None

@@ -11,6 +11,7 @@ import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 
+from pymc_svi.enumeration.chains import collapsed
 from pymc_svi.enumeration.factors import Factor, Factors, unsummed
 from pymc_svi.enumeration.law import Law
 from pymc_svi.enumeration.marking import is_enumerated, summed
@@ -83,7 +84,7 @@ class TraceEnum_ELBO(Trace_ELBO):
             model, guide, *args, draws=_summed_or_drawn, enumerate_missing=True, **kwargs
         )
         sums = Sums(model_trace, guide_trace)
-        if not sums.factors.summed:
+        if not sums.factors.summed and not sums.chains:
             warnings.warn(
                 "TraceEnum_ELBO found no site to sum out: the model has no discrete site that the "
                 'guide leaves out, and no site of the guide has infer={"enumerate": "parallel"}. '
@@ -143,7 +144,7 @@ def summed_out(model: Program, guide: Program, *args, **kwargs) -> Sums:
     traces = paired_traces(
         model, guide, *args, draws=_summed_or_drawn, enumerate_missing=True, **kwargs
     )
-    return Sums(*traces)
+    return Sums(*traces, with_fields=True)
 
 
 class Sums:
@@ -153,12 +154,14 @@ class Sums:
     ----------
     model_trace, guide_trace : Trace
         Of a run in which the sites to be summed over have a variable in the place of a value.
+    with_fields : bool, default False
+        Make the sums of chains differentiable by the log-probabilities of their states.
     """
 
-    def __init__(self, model_trace: Trace, guide_trace: Trace):
+    def __init__(self, model_trace: Trace, guide_trace: Trace, with_fields: bool = False):
         self.model_trace = model_trace
         self.factors = factors = Factors(guide_trace, model_trace)
-        model_sites = list(model_trace.sites("sample", "factor"))
+        model_sites, self.chains = collapsed(model_trace.sites("sample", "factor"), with_fields)
         guide_sites = [s for s in guide_trace.sites("sample", "factor") if is_latent_term(s)]
         self.of_model = factors.of(model_sites)
         self.of_guide = factors.of(guide_sites)
@@ -208,7 +211,8 @@ class Sums:
                 )
             )
         fields, found = {}, {}
-        value: Variable = pt.constant(0.0)
+        chained = [site for site in self.plain_of_model if site.infer.get("chain") in self.chains]
+        value: Variable = pt.add(*(site.value.sum() for site in chained), 0.0)
         for group in self._groups():
             tables = []
             for factor in group:
@@ -231,7 +235,16 @@ class Sums:
         for name, field in fields.items():
             gradient = pytensor.grad(value, field)
             found[name] = self._as_probabilities(name, gradient)
+        for chain in self.chains:
+            found |= chain.probabilities(pytensor.grad(value, chain.field))
         return found
+
+    def support_of(self, name: str) -> np.ndarray:
+        """Return the values that a summed site can take."""
+        for chain in self.chains:
+            if name in chain.names:
+                return chain.factors.summed[name].support
+        return self.factors.summed[name].support
 
     def _as_probabilities(self, name: str, gradient: Variable) -> Variable:
         """Return probabilities of the values of each element, from those of the states."""

@@ -95,6 +95,6 @@ def compute_marginals(
         found[name] = xr.DataArray(
             values.mean(axis=0),
             dims=(*array.dims, f"{name}_value"),
-            coords={**array.coords, f"{name}_value": np.asarray(sums.factors.summed[name].support)},
+            coords={**array.coords, f"{name}_value": np.asarray(sums.support_of(name))},
         )
     return xr.Dataset(found)

@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytensor
+import pytensor.scalar as ps
 import pytensor.tensor as pt
 import pytest
 from pytensor.compile.mode import get_mode
@@ -161,3 +162,23 @@ def test_other_threads_run_meanwhile():
     # With the lock held, the thread could only run before and after.
     assert during > 5
     np.testing.assert_allclose(x.get_value(), np.cos(x.get_value()))
+
+
+def test_operations_of_any_number_of_inputs():
+    """Sums of two and of three numbers have the same name in the cache."""
+
+    def make():
+        x = pytensor.shared(1.0, name="x")
+
+        def build(n_steps):
+            def step():
+                two = ps.add(*map(pt.scalar_from_tensor, (x, x)))
+                three = ps.add(*map(pt.scalar_from_tensor, (x, x, x)))
+                return pt.tensor_from_scalar(two), {x: pt.tensor_from_scalar(three) / 3 + 1}
+
+            values, updates = pytensor.scan(step, n_steps=n_steps)
+            return [values], updates
+
+        return (x,), build
+
+    assert_same(make)

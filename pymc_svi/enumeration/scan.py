@@ -1,0 +1,623 @@
+"""``scan``: a loop whose steps are sites, written once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor
+import pytensor.tensor as pt
+from pymc.distributions.shape_utils import change_dist_size
+from pytensor.graph.basic import Variable
+from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors
+
+from pymc_svi.enumeration.body import Body, Tree, over_time, trace_body
+from pymc_svi.enumeration.chains import Chain
+from pymc_svi.enumeration.marking import is_enumerated
+from pymc_svi.enumeration.supports import has_finite_support, support_of
+from pymc_svi.errors import SiteError, sentence
+from pymc_svi.gradients.particles import random_variables
+from pymc_svi.gradients.pathwise import NoPathwiseDraw, rsample
+from pymc_svi.handlers import Site
+from pymc_svi.handlers.log_prob import as_plain_tensor, rv_log_prob
+from pymc_svi.handlers.stack import active_handlers, apply_stack
+from pymc_svi.handlers.values import Drawn, as_site_value
+
+__all__ = ["scan"]
+
+
+def scan(
+    step: Callable[[Any, Any], tuple[Any, Any]],
+    init: Any,
+    xs: Any = None,
+    length: int | None = None,
+    *,
+    dim: str | None = None,
+) -> tuple[Any, Any]:
+    """Repeat a step that creates PyMC variables, each time on what the last one handed on.
+
+    Each variable of the step is one site with a leading axis, its values at all steps. The step
+    is run once, on placeholders, so that neither the time to build a model nor the time to
+    compile it grows with the number of steps.
+
+    Under :class:`~pymc_svi.TraceEnum_ELBO` discrete sites that the guide leaves out are summed
+    out by the backward algorithm: a hidden Markov model of any length, of any order (hand on the
+    states of more steps than one), with several chains, and for many sequences at once (give the
+    sites of the step a shape). :class:`~pymc_svi.infer_discrete` draws their paths or finds the
+    likeliest (Viterbi), :func:`~pymc_svi.compute_marginals` gives their probabilities.
+
+    Parameters
+    ----------
+    step : callable
+        ``step(carry, x) -> (carry, y)``, with ``carry`` what the step before handed on, ``x`` the
+        part of ``xs`` that belongs to this step, and ``y`` what is to be collected, or None.
+    init : number, array, Variable, or tuple, list or dict of these
+        What the first step is given.
+    xs : array, Variable, or tuple, list or dict of these, optional
+        Data with one leading entry for each step.
+    length : int, optional
+        Number of steps; needed without ``xs``.
+    dim : str, optional
+        Name of the dimension of the steps.
+
+    Returns
+    -------
+    carry
+        What the last step handed on.
+    ys
+        What was collected, with a leading axis.
+
+    Raises
+    ------
+    SiteError
+        If the number of steps is not clear, if the carry changes its type from step to step, or
+        if what a step hands on of a summed site is not the site itself.
+
+    Examples
+    --------
+    A hidden Markov model, its states summed out:
+
+    >>> import numpy as np
+    >>> import pymc as pm
+    >>> from pymc_svi import SVI, TraceEnum_ELBO, infer_discrete, handlers, optim, scan
+    >>> from pymc_svi.guides import AutoNormal
+    >>> def model(ys):
+    ...     means = pm.Normal("means", [-1.0, 1.0], 1.0)
+    ...     stay = pm.Beta("stay", 5.0, 2.0)
+    ...
+    ...     def step(z, y):
+    ...         z = pm.Bernoulli("z", pm.math.switch(z, stay, 1 - stay))
+    ...         pm.Normal("y", means[z], 0.5, observed=y)
+    ...         return z, None
+    ...
+    ...     scan(step, 0, ys, dim="time")
+    >>> ys = np.array([-1.1, -0.8, -1.2, 0.9, 1.3, 1.0, 0.8, -1.0])
+    >>> coords = {"time": range(8)}
+    >>> svi = SVI(model, AutoNormal(model), optim.Adam(0.02), TraceEnum_ELBO(), coords=coords)
+    >>> result = svi.run(1_000, ys, random_seed=0, progressbar=False)
+    >>> posterior = result.sample_posterior(100, random_seed=1).posterior
+    >>> posterior["z"].dims, posterior["z"].mean(("chain", "draw")).values.round().astype(int)
+    (('chain', 'draw', 'time'), array([0, 0, 0, 1, 1, 1, 1, 0]))
+    """
+    if not active_handlers():
+        raise SiteError(
+            sentence(
+                "scan: there is no handler around",
+                expected="a function program, run by SVI, Predictive or a handler such as trace",
+                fix="In a pm.Model use a loop, or pm.CustomDist with pytensor.scan",
+            )
+        )
+    return _Scan(step, init, xs, length, dim).run()
+
+
+class _Scan:
+    def __init__(self, step: Callable, init: Any, xs: Any, length: int | None, dim: str | None):
+        self.dim = dim
+        self.inputs = Tree(xs)
+        self.xs = [_as_variable(leaf) for leaf in self.inputs.leaves]
+        self.length = _n_steps(self.xs, length, dim)
+        init_tree = Tree(init)
+        starts = [as_plain_tensor(_as_variable(leaf)) for leaf in init_tree.leaves]
+        self.body, self.starts = _traced(step, init_tree, starts, self.inputs, self.xs)
+        body = self.body
+        # What stands for the values of the sites at all steps, until they are known.
+        self.stacked: dict[str, Variable] = {}
+        for name, placeholder in body.values.items():
+            shape = (_static(self.length), *placeholder.type.shape)
+            self.stacked[name] = pt.tensor(name, dtype=placeholder.type.dtype, shape=shape)
+        self.given: dict[str, Variable] = {}
+        # The law of each site as the handlers around see it, and in terms of what is stacked.
+        self.laws: dict[str, tuple[Variable, Variable]] = {}
+        self.batched = dict(zip(body.inputs, self.xs, strict=True))
+        self.batched |= {body.values[name]: value for name, value in self.stacked.items()}
+        self.batched |= dict(zip(body.carry, self._before(), strict=True))
+
+    def run(self) -> tuple[Any, Any]:
+        """Emit the sites and return the last carry and what was collected."""
+        outer = {site.name: self._emit(site) for site in self.body.samples}
+        values = self._drawn(outer)
+        known = {self.stacked[name]: value for name, value in values.items()}
+        for name, site in outer.items():
+            if name in values and not is_enumerated(site):
+                site.value = as_site_value(values[name], site.dist, name, site.dims)
+        for name, site in outer.items():
+            if site.dist is self.laws[name][0]:
+                [site.dist] = _replaced([self.laws[name][1]], known)
+            if site.log_density is None and site.log_density_at is None:
+                site.log_density_at = self._density(self.body.traced[name], known)
+            if isinstance(site.mask, Variable):
+                [site.mask] = _replaced([site.mask], known)
+        self._add_chain(outer, known)
+        self._emit_rest(outer, known)
+        carry = _last(self._after, self.length)
+        collected = over_time(self.body.outputs.leaves, self.batched, self.length)
+        found = _replaced([*carry, *collected], known)
+        return (
+            self.body.new_carry.filled(found[: len(carry)]),
+            self.body.outputs.filled(found[len(carry) :]),
+        )
+
+    # --- what is handed on ------------------------------------------------------------------
+
+    @cached_property
+    def _after(self) -> list[Variable]:
+        """What each step hands on, in terms of the values of the sites at all steps."""
+        body = self.body
+        new = _plain(body.new_carry.leaves)
+        carried = set(body.carry)
+        read = [carried & set(ancestors([variable])) for variable in new]
+        fixed = dict(zip(body.inputs, self.xs, strict=True))
+        fixed |= {body.values[name]: value for name, value in self.stacked.items()}
+        simple = [part for part in range(len(new)) if not read[part]]
+        values = over_time([new[part] for part in simple], fixed, self.length)
+        found = dict(zip(simple, values, strict=True))
+        self._pass_on(found, new)
+        left = [part for part in range(len(new)) if part not in found]
+        if left:  # what needs a loop: sums, averages, whatever accumulates
+            found |= self._accumulated(left, new, found)
+        return [found[part] for part in range(len(new))]
+
+    def _pass_on(self, found: dict[int, Variable], new: Sequence[Variable]) -> None:
+        """Add what is passed on as it is, from an earlier step or from before the first."""
+        body = self.body
+        for _ in new:
+            for part, variable in enumerate(new):
+                if part not in found and variable in body.carry:
+                    source = body.carry.index(variable)
+                    if source == part:
+                        start = self._starts[part]
+                        found[part] = pt.broadcast_to(start, (self.length, *start.shape))
+                    elif source in found:
+                        found[part] = self._shifted(source, found[source])
+
+    def _accumulated(
+        self, parts: Sequence[int], new: Sequence[Variable], found: Mapping[int, Variable]
+    ) -> dict[int, Variable]:
+        body = self.body
+        outputs = [new[part] for part in parts]
+        above = set(ancestors(outputs))
+        read = dict(zip(body.inputs, self.xs, strict=True))
+        read |= {body.values[name]: value for name, value in self.stacked.items()}
+        read |= {body.carry[p]: self._shifted(p, found[p]) for p in found if body.carry[p] in above}
+        read = {placeholder: value for placeholder, value in read.items() if placeholder in above}
+        own = [body.carry[part] for part in parts]
+
+        def step(*now):
+            return _cast(_replaced(outputs, dict(zip([*read, *own], now, strict=True))), own)
+
+        values = pytensor.scan(
+            step,
+            sequences=list(read.values()),
+            outputs_info=[self._starts[part] for part in parts],
+            n_steps=self.length,
+            return_updates=False,
+        )
+        return dict(zip(parts, values if isinstance(values, list) else [values], strict=True))
+
+    @cached_property
+    def _starts(self) -> list[Variable]:
+        """What the first step is given, in the type that steps hand on."""
+        return [
+            pt.broadcast_to(start, tuple(like.type.shape)).astype(like.type.dtype)
+            for start, like in zip(self.starts, self.body.carry, strict=True)
+        ]
+
+    def _shifted(self, part: int, after: Variable) -> Variable:
+        start = self._starts[part]
+        shifted = pt.concatenate([start[None], after[:-1].astype(start.dtype)])
+        return pt.specify_shape(shifted, (_static(self.length), *start.type.shape))
+
+    def _before(self) -> list[Variable]:
+        """Return what each step is given."""
+        return [self._shifted(part, after) for part, after in enumerate(self._after)]
+
+    # --- sites ------------------------------------------------------------------------------
+
+    def _emit(self, site: Site) -> Site:
+        """Offer a site of the step, at all steps, to the handlers around."""
+        name = site.name
+        [law] = over_time([site.dist], self.batched, self.length)
+        dist = law if site.observed or has_finite_support(site.dist) else self._closed(law)
+        self.laws[name] = dist, law
+        value = None
+        if site.observed:
+            [value] = over_time([self.body.data[name]], self.batched, self.length)
+        mask = site.mask
+        if isinstance(mask, Variable):
+            [mask] = over_time([mask], self.batched, self.length)
+
+        def default(outer: Site) -> None:
+            if outer.value is None:
+                outer.value = self.stacked[name]
+
+        emitted = Site(
+            "sample",
+            _full_name(name),
+            dist=dist,
+            value=value,
+            observed=site.observed,
+            dims=_with_dim(self.dim, site),
+            transform=site.transform,
+            scale=site.scale,
+            mask=mask,
+            infer=dict(site.infer),
+            draw=lambda: self._draw_all()[name],
+            default=default,
+        )
+        apply_stack(emitted)
+        if emitted.result is not None and not isinstance(emitted.result, Drawn):
+            raise SiteError(
+                sentence(
+                    f"scan: site {name!r} is intervened on for all steps at once",
+                    fix="Use condition or substitute, or write the loop out and use do on its steps",
+                )
+            )
+        if emitted.value is not self.stacked[name] and not is_enumerated(emitted):
+            self.given[name] = as_plain_tensor(emitted.value)
+        return emitted
+
+    def _closed(self, law: Variable) -> Variable:
+        """Return a law with draws for all that is not known yet: a handler may start from it."""
+        if not set(self.stacked.values()) & set(ancestors([law])):
+            return law
+        known = {self.stacked[n]: v for n, v in {**self.given, **self._draw_all()}.items()}
+        return _replaced([law], known)[0]
+
+    def _density(self, site: Site, known: Mapping[Variable, Variable]) -> Callable:
+        """Return the log-density of a site of the step, at all steps, as a function of its value."""
+        [density] = over_time([site.unscaled_log_prob], self.batched, self.length)
+        own = self.stacked[site.name]
+
+        def at(value: Any) -> Variable:
+            return _replaced([density], {**known, own: as_plain_tensor(value)})[0]
+
+        return at
+
+    def _emit_rest(self, outer: Mapping[str, Site], known: Mapping[Variable, Variable]) -> None:
+        for site in self.body.traced.sites("deterministic", "factor"):
+            [value] = over_time([site.value], self.batched, self.length)
+            [value] = _replaced([value], known)
+            dims = _with_dim(self.dim, site)
+            if site.type == "deterministic":
+                pm.Deterministic(site.name, value, dims=dims)
+                continue
+            factor = Site("factor", _full_name(site.name), value=value, dims=dims, scale=site.scale)
+            apply_stack(factor)
+            for chain in dict.fromkeys(s.infer.get("chain") for s in outer.values()):
+                if chain is not None and site.name in chain.parts:
+                    factor.infer["chain"] = chain
+                    chain.outer[site.name] = factor
+
+    # --- draws ------------------------------------------------------------------------------
+
+    def _drawn(self, outer: Mapping[str, Site]) -> dict[str, Variable]:
+        """Return the values of all sites."""
+        missing = [name for name, site in outer.items() if site.value is self.stacked[name]]
+        values = dict(self.given)
+        values |= {n: as_plain_tensor(s.value) for n, s in outer.items() if is_enumerated(s)}
+        if missing:
+            values |= self._draw_all(values)
+        return values
+
+    def _draw_all(self, values: Mapping[str, Variable] | None = None) -> dict[str, Variable]:
+        """Draw the sites that have no value, each step given the one before."""
+        body = self.body
+        values = dict(self.given if values is None else values)
+        names = [name for name in body.values if name not in values]
+        # Only what is handed on has to be drawn step by step.
+        needed = set(ancestors(_plain(body.new_carry.leaves)))
+        by_step = [name for name in names if body.values[name] in needed]
+        for name in reversed(names):  # and what it is computed from
+            above = set(ancestors([body.traced[n].dist for n in by_step]))
+            if name not in by_step and body.values[name] in above:
+                by_step.append(name)
+        if by_step:
+            values |= self._loop([name for name in names if name in by_step], values)
+        for name in names:
+            if name not in values:
+                known = {self.stacked[n]: v for n, v in values.items()}
+                [dist] = over_time([body.traced[name].dist], self.batched, self.length)
+                [values[name]] = _replaced([dist], known)
+        return {name: values[name] for name in names}
+
+    def _loop(self, names: Sequence[str], values: Mapping[str, Variable]) -> dict[str, Variable]:
+        """Draw some sites step by step, with random numbers that are made beforehand."""
+        body = self.body
+        exprs = {name: _draw_of(body, name) for name in names}
+        noise = random_variables(list(exprs.values()))
+        stacked_noise = [change_dist_size(rv, (self.length,), expand=True) for rv in noise]
+        other = [name for name in values if name in body.values]
+        placeholders = [*body.inputs, *(body.values[name] for name in other), *noise]
+        read = [*self.xs, *(values[name] for name in other), *stacked_noise]
+        new = _plain(body.new_carry.leaves)
+
+        def step(*now):
+            replaced = dict(zip([*placeholders, *body.carry], now, strict=True))
+            drawn = []
+            for name in names:
+                [draw] = _replaced([exprs[name]], replaced)
+                draw = draw.astype(body.values[name].type.dtype)
+                replaced[body.values[name]] = draw
+                drawn.append(draw)
+            return [*_cast(_replaced(new, replaced), body.carry), *drawn]
+
+        found = pytensor.scan(
+            step,
+            sequences=read,
+            outputs_info=[*self._starts, *[None] * len(names)],
+            n_steps=self.length,
+            return_updates=False,
+        )
+        found = found if isinstance(found, list) else [found]
+        drawn = found[len(body.carry) :]
+        return {
+            name: pt.specify_shape(draw, self.stacked[name].type.shape)
+            for name, draw in zip(names, drawn, strict=True)
+        }
+
+    # --- sums -------------------------------------------------------------------------------
+
+    def _add_chain(self, outer: Mapping[str, Site], known: Mapping[Variable, Variable]) -> None:
+        """Find out what is to be summed out together, and mark its sites."""
+        names = [name for name, site in outer.items() if is_enumerated(site)]
+        if not names:
+            return
+        body = self.body
+        carried = _carried_states(body, names)
+        others = [part for part in range(len(body.carry)) if part not in carried]
+        before = self._before()
+        batched = dict(zip(body.inputs, self.xs, strict=True))
+        batched |= {body.carry[part]: before[part] for part in others}
+        batched |= {body.values[n]: self.stacked[n] for n in body.values if n not in names}
+        values = list(batched.values())
+        batched = dict(zip(batched, _replaced(values, known), strict=True))
+        starts = {part: self.starts[part] for part in carried}
+        chain = Chain(body, names, carried, starts, batched, self.length, dict(outer))
+        for name in chain.parts:
+            if name in outer:
+                site = outer[name]
+                expected = body.traced[name].mask
+                if site.mask is not None and expected is None:
+                    raise SiteError(
+                        sentence(
+                            f"scan: site {name!r} is summed over and has a mask from outside",
+                            fix="Use handlers.mask within the step",
+                        )
+                    )
+                site.infer = {**site.infer, "chain": chain}
+
+
+def _carried_states(body: Body, names: Sequence[str]) -> dict[int, str]:
+    """Return which parts of the carry are states of summed sites, and check the others."""
+    new = _plain(body.new_carry.leaves)
+    found: dict[int, str] = {}
+    for part, variable in enumerate(new):
+        for name in names:
+            if variable is body.values[name]:
+                found[part] = name
+    for _ in new:
+        for part, variable in enumerate(new):
+            if part not in found and variable in body.carry:
+                source = body.carry.index(variable)
+                if source in found:
+                    found[part] = found[source]
+    states = {body.values[name]: name for name in names}
+    states |= {body.carry[part]: name for part, name in found.items()}
+    for part, variable in enumerate(new):
+        if part not in found:
+            for above in ancestors([variable]):
+                if above in states:
+                    raise SiteError(
+                        sentence(
+                            f"scan: part {part} of the carry is computed from {states[above]!r}, "
+                            "which is summed out",
+                            expected="the site itself",
+                            fix="Hand on the site, and compute with it in the next step",
+                        )
+                    )
+    return found
+
+
+def _draw_of(body: Body, name: str) -> Variable:
+    """Return a draw of a site, as an expression of noise that depends on nothing."""
+    rv = as_plain_tensor(body.traced[name].dist)
+    if has_finite_support(rv):
+        support = support_of(body.traced[name])
+        shape = [n if n is not None else rv.shape[i] for i, n in enumerate(rv.type.shape)]
+        by_value = [
+            rv_log_prob(rv, pt.full(shape, pt.constant(value, dtype=rv.dtype))) for value in support
+        ]
+        log_prob = pt.stack([pt.broadcast_to(term, shape) for term in by_value])
+        noise = pm.Gumbel.dist(0.0, 1.0, size=(len(support), *shape))
+        return pt.constant(support)[(log_prob + noise).argmax(axis=0)]
+    try:
+        draw = rsample(rv)
+    except NoPathwiseDraw as error:
+        raise SiteError(
+            sentence(
+                f"scan: site {name!r} is handed on from step to step and cannot be drawn so",
+                found=str(rv.owner.op),
+                expected="a discrete site of finitely many values, or one with a differentiable draw",
+                fix="Condition on it, or sample it in the guide",
+            )
+        ) from error
+    changing = {*body.carry, *body.inputs, *body.values.values()}
+    for noise in random_variables([draw]):
+        if changing & set(ancestors([noise])):
+            raise SiteError(
+                sentence(
+                    f"scan: site {name!r} is handed on from step to step, and its random numbers "
+                    "depend on the step",
+                    fix="Sample it in the guide, or use a distribution of location and scale",
+                )
+            )
+    return draw
+
+
+def _traced(step, init: Tree, starts: list[Variable], inputs: Tree, xs: Sequence[Variable]):
+    """Trace the step on a carry of the type that it hands on."""
+    like = [x[0] for x in xs]
+    carry_like = starts
+    for _ in range(2):
+        body = trace_body(step, init, carry_like, inputs, like)
+        new = _plain(body.new_carry.leaves)
+        if len(new) != len(starts):
+            raise SiteError(
+                sentence(
+                    "scan: the step hands on another number of variables than it is given",
+                    found=str(len(new)),
+                    expected=str(len(starts)),
+                )
+            )
+        if all(_same_type(n, c) for n, c in zip(new, body.carry, strict=True)):
+            return body, starts
+        carry_like = [
+            _wider(n, s, part) for part, (n, s) in enumerate(zip(new, starts, strict=True))
+        ]
+    found = [f"{n.type.dtype} of shape {n.type.shape}" for n in new]
+    raise SiteError(
+        sentence(
+            "scan: what a step hands on has another type than what it is given",
+            found="; ".join(found),
+            expected="; ".join(f"{c.type.dtype} of shape {c.type.shape}" for c in body.carry),
+            fix="Give the carry the same shape and dtype at each step",
+        )
+    )
+
+
+def _wider(new: Variable, start: Variable, part: int) -> Variable:
+    """Return what the carry looks like if it starts as a number and goes on as an array."""
+    if start.ndim > new.ndim:
+        raise SiteError(
+            sentence(
+                f"scan: part {part} of the carry loses dimensions",
+                found=f"shape {new.type.shape} after a step",
+                expected=f"shape {start.type.shape}, as at the start",
+            )
+        )
+    for n, m in zip(start.type.shape[::-1], new.type.shape[::-1], strict=False):
+        if None not in (n, m) and n not in (1, m):
+            raise SiteError(
+                sentence(
+                    f"scan: part {part} of the carry changes its shape",
+                    found=f"shape {new.type.shape} after a step",
+                    expected=f"shape {start.type.shape}, as at the start",
+                )
+            )
+    return new
+
+
+def _same_type(first: Variable, second: Variable) -> bool:
+    return (
+        first.type.dtype == second.type.dtype
+        and all(
+            n == m or None in (n, m)
+            for n, m in zip(first.type.shape, second.type.shape, strict=False)
+        )
+        and first.ndim == second.ndim
+    )
+
+
+def _n_steps(xs: Sequence[Variable], length: int | None, dim: str | None) -> Any:
+    """Return the number of steps, and check that all agree about it."""
+    if length is not None and (
+        isinstance(length, bool) or not isinstance(length, int | np.integer)
+    ):
+        raise ValueError(sentence("scan: length is a whole number", found=repr(length)))
+    for x in xs:
+        if x.ndim == 0:
+            raise SiteError(
+                sentence("scan: xs has one leading entry for each step", found="a number")
+            )
+    found = {f"xs[{i}]": x.type.shape[0] for i, x in enumerate(xs) if x.type.shape[0] is not None}
+    if length is not None:
+        found["length"] = int(length)
+    if dim is not None:
+        model = pm.modelcontext(None)
+        if dim in model.dim_lengths and model.coords.get(dim) is not None:
+            found[f"dim {dim!r}"] = len(model.coords[dim])
+    if len(set(found.values())) > 1:
+        raise SiteError(
+            sentence(
+                "scan: it is not clear how many steps there are",
+                found=", ".join(f"{n} by {what}" for what, n in found.items()),
+                expected="one number",
+            )
+        )
+    if found:
+        return next(iter(found.values()))
+    if not xs:
+        raise SiteError(
+            sentence("scan: it is not clear how many steps there are", fix="Give xs or length")
+        )
+    return xs[0].shape[0]
+
+
+def _as_variable(value: Any) -> Variable:
+    if isinstance(value, Variable):
+        return as_plain_tensor(value)
+    array = np.asarray(value)
+    if array.dtype.kind in "iu":
+        array = array.astype("int64")
+    elif array.dtype.kind == "f":
+        array = array.astype(pytensor.config.floatX)
+    return pt.constant(array)
+
+
+def _static(length: Any) -> int | None:
+    return None if isinstance(length, Variable) else int(length)
+
+
+def _plain(variables: Sequence[Any]) -> list[Variable]:
+    return [as_plain_tensor(_as_variable(variable)) for variable in variables]
+
+
+def _cast(variables: Sequence[Variable], like: Sequence[Variable]) -> list[Variable]:
+    return [
+        pt.specify_shape(v.astype(c.type.dtype), c.type.shape)
+        for v, c in zip(variables, like, strict=True)
+    ]
+
+
+def _replaced(variables: list[Variable], known: Mapping[Variable, Variable]) -> list[Variable]:
+    return graph_replace(variables, dict(known), strict=False) if variables else []
+
+
+def _last(trajectories: Sequence[Variable], length: Any) -> list[Variable]:
+    return [trajectory[-1] for trajectory in trajectories]
+
+
+def _with_dim(dim: str | None, site: Site) -> tuple[str | None, ...] | None:
+    if dim is None and site.dims is None:
+        return None
+    value = as_plain_tensor(site.value)
+    return (dim, *(site.dims or (None,) * value.ndim))
+
+
+def _full_name(name: str) -> str:
+    model = pm.Model.get_context(error_if_none=False)
+    return name if model is None else model.name_for(name)
