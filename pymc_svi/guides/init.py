@@ -174,7 +174,8 @@ def unconstrain(site: Site, value: Variable) -> Variable:
 def constrain(site: Site, value: Variable) -> Variable:
     """Map an unconstrained value to the support of a site, given the values of its parents."""
     if site.transform is None:
-        return value
+        named = isinstance(site.dist.type, XTensorType)
+        return as_site_value(value, site.dist, site.name, site.dims) if named else value
     value = _with_dims(site, value)
     constrained = site.resolve(site.transform.backward(value, *site.dist.owner.inputs))
     return as_site_value(constrained, site.dist, site.name, site.dims)

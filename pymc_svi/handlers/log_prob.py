@@ -55,6 +55,13 @@ def site_log_prob(site: Site) -> Variable:
 
 def rv_log_prob(rv: Variable, value: Variable) -> Variable:
     """Elementwise log-probability of ``value`` under the law of ``rv``."""
+    # Where a node was made is recorded for error messages, which takes longer than making it;
+    # here it would tell of PyMC's code and this, not of the program.
+    with pytensor.config.change_flags(traceback__limit=0):
+        return _rv_log_prob(rv, value)
+
+
+def _rv_log_prob(rv: Variable, value: Variable) -> Variable:
     if value is rv:
         # A program evaluated on its own draws. The value must not be the node whose law is
         # being derived, or PyMC's search for measurable graphs would walk through it.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pymc as pm
+import pytensor.tensor as pt
 import pytest
 
+from pymc_svi.guides.target import Target
 from pymc_svi.handlers import condition, trace
 from pymc_svi.handlers.log_prob import as_plain_tensor
+from pymc_svi.handlers.stack import no_handlers
 from tests.handlers.catalogue import DISTRIBUTIONS, MODELS, Entry
 
 CATALOGUE = MODELS | {f"just {name}": Entry(program) for name, program in DISTRIBUTIONS.items()}
@@ -61,6 +64,26 @@ def test_log_prob_sum_at_a_point_is_pymcs_log_density_there(name):
     walked = trace(condition(model, data=values)).get_trace()
     np.testing.assert_allclose(evaluated(walked.log_prob_sum()), expected, rtol=1e-7)
     assert set(run) == set(walked)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", MODELS)
+def test_the_density_in_unconstrained_space_is_pymcs_with_its_jacobians(name):
+    entry = MODELS[name]
+    model = entry.built()
+    values, unconstrained = random_point(model)
+    expected = float(model.compile_logp(mode="FAST_COMPILE")(unconstrained))
+    assert np.isfinite(expected)
+    points = {
+        rv.name: pt.constant(unconstrained[model.rvs_to_values[rv].name])
+        for rv in model.free_RVs
+        if rv.type.dtype.startswith("float")
+    }
+    rest = {name: value for name, value in values.items() if name not in points}
+    for program in (model, entry.program):
+        with no_handlers(), pm.Model(coords=entry.coords):
+            found = Target(points, rest).run(program, (), {})
+        np.testing.assert_allclose(evaluated(found), expected, rtol=1e-7)
 
 
 def compiled(model: pm.Model, point: dict) -> float:
