@@ -130,18 +130,25 @@ class Site:
         return cached[1]
 
     def _check_weight(self, what: str, weight: Any, log_prob: Variable) -> None:
-        """Check that a scale or a mask broadcasts with the log-probability."""
+        """Check that a scale or a mask broadcasts to the log-probability.
+
+        One that is larger would count the log-probability several times.
+        """
         found = weight.type.shape if isinstance(weight, Variable) else np.shape(weight)
         expected = log_prob.type.shape
-        for n, m in zip(found[::-1], expected[::-1], strict=False):
-            if None not in (n, m) and n != m and 1 not in (n, m):
-                raise SiteError(
-                    sentence(
-                        f"Site {self.name!r}: the {what} does not fit its log-probability",
-                        found=f"shape {found}",
-                        expected=f"shape {expected}, or one that broadcasts to it",
-                    )
+        beyond = found[: max(len(found) - len(expected), 0)]
+        pairs = zip(found[::-1], expected[::-1], strict=False)
+        if any(n not in (1, None) for n in beyond) or any(
+            None not in (n, m) and n not in (1, m) for n, m in pairs
+        ):
+            raise SiteError(
+                sentence(
+                    f"Site {self.name!r}: the {what} does not fit its log-probability",
+                    found=f"shape {found}",
+                    expected=f"shape {expected}, or one that broadcasts to it",
+                    fix=f"Put the {what} around statements of its shape only",
                 )
+            )
 
     @property
     def outcome(self) -> Any:

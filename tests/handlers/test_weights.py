@@ -190,3 +190,18 @@ def test_a_weight_of_the_wrong_shape_names_the_site(handler, what):
 
     with pytest.raises(SiteError, match=rf"'y': the {what} does not fit.*\(2,\).*\(3,\)"):
         trace(handler(three)).get_trace().log_prob_sum()
+
+
+@pytest.mark.parametrize("program", ["scalar", "factor", "vectors"])
+def test_a_weight_that_would_count_a_site_several_times_is_refused(program):
+    def statement():
+        if program == "scalar":
+            pm.Normal("x", 0.0, 1.0)
+        elif program == "factor":
+            factor("x", -1.0)
+        else:
+            pm.MvNormal("x", np.zeros(3), np.eye(3))  # one log-probability for three numbers
+
+    for handler in (mask(mask=np.array([True, True, False])), scale(scale=np.ones(3))):
+        with pytest.raises(SiteError, match=r"'x': .* does not fit.*\(3,\).*\(\).*its shape only"):
+            trace(handler(statement)).get_trace().log_prob_sum()
