@@ -14,13 +14,15 @@ from pytensor.graph.basic import Apply, Constant
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.link.numba.linker import NumbaLinker
-from pytensor.scalar import Add, Maximum, Minimum, Mul, identity
+from pytensor.scalar import AND, OR, Add, Maximum, Minimum, Mul, identity
 from pytensor.tensor.basic import ExtractDiag, Split, expand_dims
 from pytensor.tensor.elemwise import CAReduce, Elemwise
 
 __all__ = ["with_simpler_ops"]
 
-# Of how many parts a vector may be for slices to compile faster than a split.
+# The reductions that PyTensor can fuse.
+_FUSED = (Add, Mul, Maximum, Minimum, AND, OR)
+# Of how many parts an array may be for slices to compile faster than a split.
 _FEW = 4
 
 
@@ -33,7 +35,7 @@ def _reduce_an_identity(fgraph: FunctionGraph, node: Apply):
     """
     [x] = node.inputs
     fused = x.owner is not None and isinstance(x.owner.op, Elemwise)
-    if fused or x.type.ndim < 2 or not isinstance(node.op.scalar_op, Add | Mul | Maximum | Minimum):
+    if fused or x.type.ndim < 2 or not isinstance(node.op.scalar_op, _FUSED):
         return None
     return [node.op(Elemwise(identity)(x))]
 
@@ -52,15 +54,17 @@ def _slice_a_diagonal(fgraph: FunctionGraph, node: Apply):
 
 @node_rewriter([Split])
 def _slice_parts(fgraph: FunctionGraph, node: Apply):
-    """Take the few parts of a vector as slices."""
+    """Take the few parts of an array as slices."""
     x, sizes = node.inputs
-    if x.type.ndim != 1 or not isinstance(sizes, Constant) or node.op.len_splits > _FEW:
+    axis = node.op.axis
+    if not isinstance(sizes, Constant) or node.op.len_splits > _FEW:
         return None
     lengths = np.asarray(sizes.data)
-    if x.type.shape[0] != lengths.sum():
+    if x.type.shape[axis] != lengths.sum():
         return None  # left to say so itself
     ends = [0, *np.cumsum(lengths).tolist()]
-    return [x[start:end] for start, end in itertools.pairwise(ends)]
+    before = (slice(None),) * axis
+    return [x[(*before, slice(start, end))] for start, end in itertools.pairwise(ends)]
 
 
 # Before elementwise operations are fused (49).
