@@ -73,7 +73,9 @@ def quoted(names: Iterable[str]) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the closest known name, or nothing."""
-    close = get_close_matches(name, [str(k) for k in known], n=1, cutoff=0.6)
+    names = [str(k) for k in known]
+    other_case = [k for k in names if k.lower() == name.lower()]
+    close = other_case or get_close_matches(name, names, n=1, cutoff=0.6)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 

@@ -23,7 +23,7 @@ from pytensor_ml.pytensorf import (
 )
 
 from pymc_svi.constraints import Constraint, as_constraint, real
-from pymc_svi.errors import InitializationError, SiteError, sentence
+from pymc_svi.errors import InitializationError, SiteError, did_you_mean, quoted, sentence
 from pymc_svi.evaluation import evaluate
 from pymc_svi.handlers.distributions import (
     batch_shape,
@@ -517,6 +517,7 @@ def module(
                     )
                 taken.append(weight.name)
                 values[weight] = _weight_site(name, weight, prior)
+        _check_priors(name, prior, taken)
         statistics = collect_non_trainable_updates(outputs)
         written.update(statistics)
         sites = {stat: _statistic_site(name, stat) for stat in statistics if stat not in values}
@@ -530,6 +531,19 @@ def module(
         return outputs if isinstance(output, tuple | list) else outputs[0]
 
     return apply
+
+
+def _check_priors(module_name: str, prior: Any, names: Sequence[str]) -> None:
+    """Refuse the prior of a parameter that the network does not have: another would be learned."""
+    for name in prior if isinstance(prior, Mapping) else ():
+        if name not in names:
+            raise SiteError(
+                sentence(
+                    f"module({module_name!r}): the network has no parameter {name!r} for the prior",
+                    found=f"the parameters {quoted(names)}",
+                )
+                + did_you_mean(name, names)
+            )
 
 
 def _statistic_site(module_name: str, statistic: Variable) -> Site:

@@ -202,6 +202,15 @@ def test_a_prior_makes_a_bayesian_network(prior):
     assert run["net.fc_b"].type == ("sample" if isinstance(prior, pt.TensorVariable) else "param")
 
 
+def test_a_prior_of_no_parameter_of_the_network_is_refused():
+    layer = Linear("fc", n_in=2, n_out=1)
+    with (
+        pytest.raises(SiteError, match="no parameter 'fc_w'.*'fc_W', 'fc_b'.*mean 'fc_W'"),
+        pm.Model(),
+    ):
+        module("net", layer, prior={"fc_w": pm.Normal.dist()})(X)
+
+
 def test_a_network_in_a_built_model_can_be_lifted():
     layer = Linear("fc", n_in=2, n_out=1)
     with pm.Model() as model:

@@ -10,11 +10,12 @@ from typing import Any
 import pymc as pm
 from pytensor.graph.basic import Variable
 
-from pymc_svi.errors import sentence
+from pymc_svi.errors import SiteError, sentence
 from pymc_svi.handlers.core import Handler, Program
 from pymc_svi.handlers.distributions import batch_shape, fresh, is_distribution, with_batch_shape
 from pymc_svi.handlers.interception import add_free_variable
 from pymc_svi.handlers.site import Site
+from pymc_svi.handlers.values import describe_shape
 
 __all__ = ["lift"]
 
@@ -116,6 +117,16 @@ def _in_shape_of(prior: Variable, site: Site) -> Variable:
         return fresh(prior)
     shape = site.constraint.constrain_value(site.make_start()).shape
     missing = len(shape) - prior.type.ndim
-    if missing <= 0:
+    sizes = zip(prior.type.shape[::-1], shape[::-1], strict=False)
+    if missing < 0 or any(found not in (None, size) for found, size in sizes):
+        raise SiteError(
+            sentence(
+                f"lift: the prior of param {site.name!r} does not have its shape",
+                found=describe_shape(prior.type.shape),
+                expected=f"{describe_shape(shape, site.dims)}, or fewer dimensions on the right, "
+                "which are repeated",
+            )
+        )
+    if missing == 0:
         return fresh(prior)
     return with_batch_shape(prior, (*shape[:missing], *batch_shape(prior)))

@@ -151,6 +151,14 @@ def test_a_prior_that_is_no_distribution_is_refused():
         lift(with_params, prior={"a": 1.0})
 
 
+@pytest.mark.parametrize("shape, found", [(2, r"\(2,\)"), ((3, 3), r"\(3, 3\)")])
+@PARAM_FRONT_ENDS
+def test_a_prior_of_another_shape_is_refused(model, shape, found):
+    prior = {"weights": pm.Normal.dist(shape=shape)}
+    with pytest.raises(SiteError, match=rf"prior of param 'weights'.*{found}.*\(3,\)"):
+        trace(lift(model, prior=prior)).get_trace()
+
+
 def test_lifting_inside_a_model_context_makes_an_ordinary_model():
     with pm.Model() as model, lift(prior=pm.Normal.dist()):
         with_params()
