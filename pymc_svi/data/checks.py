@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytensor
 
+from pymc_svi.data.columns import Columns
 from pymc_svi.errors import DataError, did_you_mean, quoted, sentence
 
 __all__ = ["Batch", "as_numbers", "check_batch", "check_kinds", "checked_arrays", "length_of"]
@@ -71,7 +72,13 @@ def length_of(arrays: Mapping[str, np.ndarray], where: str = "The data") -> int:
 
 def checked_arrays(arrays: Mapping[str, Any], where: str = "The data") -> Batch:
     """Return arrays that are numeric, complete and of one length."""
-    checked = {str(name): as_numbers(value, str(name), where) for name, value in arrays.items()}
+    checked: dict[str, Any] = {}
+    for name, value in arrays.items():
+        if isinstance(value, Columns):
+            parts = [as_numbers(column, str(name), where) for column in value.columns]
+            checked[str(name)] = Columns(parts)
+        else:
+            checked[str(name)] = as_numbers(value, str(name), where)
     if not checked or length_of(checked, where) == 0:
         raise DataError(
             sentence(

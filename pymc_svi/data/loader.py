@@ -22,8 +22,10 @@ from pymc_svi.errors import sentence
 
 __all__ = ["DataLoader"]
 
-# Arrays on disk are shuffled within this many batches.
+# Arrays on disk are shuffled within this many batches, but fewer if these have many rows.
 _BATCHES_IN_BUFFER = 100
+_ROWS_IN_BUFFER = 250_000
+_FEWEST_IN_BUFFER = 20
 
 
 class DataLoader:
@@ -124,7 +126,7 @@ class DataLoader:
         elif all(_is_on_disk(array) for array in tables.values()) and tables:
             size = self.batch_size or int(next(iter(tables.values())).shape[0])
             self.batch_size = size
-            block = size * _BATCHES_IN_BUFFER
+            block = _rows_in_buffer(size)
             self.source = RowSource(tables, size, self.shuffle, self.drop_last, block)
         else:
             self.arrays = checked_arrays(tables)
@@ -168,7 +170,7 @@ class DataLoader:
         loader.batch_size = positive_whole(batch_size, "batch_size")
         loader.shuffle, loader.drop_last = bool(shuffle), bool(drop_last)
         loader.seed, loader.prefetch, loader.arrays = seed, bool(prefetch), None
-        rows = buffer_size or loader.batch_size * _BATCHES_IN_BUFFER
+        rows = buffer_size or _rows_in_buffer(loader.batch_size)
         source = ParquetSource(
             folder, columns, loader.batch_size, loader.shuffle, loader.drop_last, rows
         )
@@ -277,6 +279,12 @@ class DataLoader:
             f"DataLoader({kind}, total_size={self._total_size}, batch_size={self.batch_size}, "
             f"shuffle={self.shuffle})"
         )
+
+
+def _rows_in_buffer(batch_size: int) -> int:
+    """Return how many rows are shuffled together."""
+    n_batches = min(_BATCHES_IN_BUFFER, _ROWS_IN_BUFFER // batch_size)
+    return batch_size * max(_FEWEST_IN_BUFFER, n_batches)
 
 
 def _as_tables(data: Any) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from pymc_svi.data.checks import (
     columns_of,
     length_of,
 )
+from pymc_svi.data.columns import Columns
 from pymc_svi.errors import quoted, sentence
 
 __all__ = [
@@ -28,6 +29,10 @@ __all__ = [
     "TableSource",
     "as_named",
 ]
+
+
+# How many files are held open.
+_OPEN_FILES = 16
 
 
 class StreamEnded(DataError):
@@ -246,6 +251,7 @@ class ParquetSource(TableSource):
                 self.groups += [(file, i) for i in range(opened.metadata.num_row_groups)]
                 self.total_size += opened.metadata.num_rows
         assert schema is not None
+        self._open: dict[Path, Any] = {}
         self.columns = dict(columns) if columns else {name: name for name in schema}
         unknown = [name for name in columns_of(self.columns) if name not in schema]
         if unknown:
@@ -261,21 +267,26 @@ class ParquetSource(TableSource):
             yield f"{file.name}, row group {number}", self._read((file, number))
 
     def _read(self, group: tuple[Path, int]) -> Batch:
-        import pyarrow.parquet as parquet
-
         file, number = group
-        # Mapped and without threads or pre-buffering: the memory of one row group and no more.
-        with parquet.ParquetFile(file, memory_map=True) as opened:
-            table = opened.read_row_group(
-                number, columns=columns_of(self.columns), use_threads=False
-            )
-        arrays = {}
+        table = self._opened(file).read_row_group(number, columns=columns_of(self.columns))
+        arrays: dict[str, Any] = {}
         for name, source in self.columns.items():
             if isinstance(source, str):
                 arrays[name] = _column(table, source)
             else:
-                arrays[name] = np.column_stack([_column(table, column) for column in source])
+                arrays[name] = Columns([_column(table, column) for column in source])
         return arrays
+
+    def _opened(self, file: Path) -> Any:
+        """Return a file that is open: its footer takes longer to read than a row group."""
+        import pyarrow.parquet as parquet
+
+        if file not in self._open:
+            while len(self._open) >= _OPEN_FILES:
+                self._open.pop(next(iter(self._open))).close()
+            # Mapped and without pre-buffering: the memory of one row group and no more.
+            self._open[file] = parquet.ParquetFile(file, memory_map=True)
+        return self._open[file]
 
 
 def _column(table: Any, name: str) -> np.ndarray:
@@ -320,6 +331,7 @@ def stacked(
             yield _cut(buffer, 0, whole, batch_size)
             held = [{name: array[whole:].copy() for name, array in buffer.items()}]
             rows -= whole
+            held = held if rows else []
     if rows:
         buffer = _joined(held, generator)
         whole = rows // batch_size * batch_size
@@ -334,8 +346,18 @@ def _cut(buffer: Batch, start: int, stop: int, size: int) -> Batch:
 
 
 def _joined(tables: Sequence[Batch], generator: np.random.Generator | None) -> Batch:
-    joined = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
-    if generator is None:
-        return joined
-    order = generator.permutation(length_of(joined))
-    return {name: array.take(order, axis=0) for name, array in joined.items()}
+    """Put tables together, in random order if there is a generator."""
+    lengths = [length_of(table) for table in tables]
+    n = sum(lengths)
+    order = np.arange(n) if generator is None else generator.permutation(n)
+    places = np.split(order, np.cumsum(lengths)[:-1])
+    joined = {}
+    for name, first in tables[0].items():
+        out = np.empty((n, *first.shape[1:]), dtype=first.dtype)
+        for table, rows in zip(tables, places, strict=True):
+            if isinstance(table[name], Columns):
+                table[name].put(out, rows)
+            else:
+                out[rows] = table[name]
+        joined[name] = out
+    return joined

@@ -14,6 +14,7 @@ from pyarrow import parquet
 
 from pymc_svi import SVI, DataLoader, Trainer, callbacks
 from pymc_svi.data import DataError
+from pymc_svi.data.columns import Columns
 from pymc_svi.guides import AutoNormal
 
 FAST = {"compile_kwargs": {"mode": "FAST_COMPILE"}}
@@ -222,3 +223,24 @@ def test_a_bad_batch_leaves_nothing_half_updated(tmp_path):
     resumed = run(good, resume=True)
     assert resumed.state == whole.state
     np.testing.assert_array_equal(resumed.losses, whole.losses)
+
+
+def test_columns_are_put_into_rows():
+    rng = np.random.default_rng(0)
+    columns = [rng.normal(size=10_000), rng.integers(0, 5, 10_000)]
+    rows = rng.permutation(10_000)
+    out = np.empty((10_000, 2))
+    Columns(columns).put(out, rows)
+    np.testing.assert_array_equal(out[rows], np.column_stack(columns))
+
+
+def test_more_files_than_are_held_open(tmp_path):
+    values = np.arange(200.0).reshape(20, 10)
+    for number, part in enumerate(values):
+        table = pyarrow.table({"a": part, "b": part + 0.5})
+        parquet.write_table(table, tmp_path / f"{number:02}.parquet")
+    loader = DataLoader.from_parquet(tmp_path, {"X": ["a", "b"]}, batch_size=7, seed=1)
+    for epoch in range(2):
+        rows = np.concatenate([batch["X"] for batch in loader.batches(epoch)])
+        np.testing.assert_array_equal(np.sort(rows[:, 0]), values.ravel())
+        np.testing.assert_array_equal(rows[:, 1], rows[:, 0] + 0.5)
