@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+from pytensor.graph.basic import Variable
+
 from pymc_svi.errors import SiteError, sentence
 from pymc_svi.handlers.core import Handler, Program
 from pymc_svi.handlers.site import Site
@@ -60,7 +63,7 @@ class condition(GivenValues):
             return
         value = self.value_for(site)
         if value is not None:
-            site.value = as_site_value(value, site.dist, site.name, site.dims)
+            site.value = as_site_value(_known(value), site.dist, site.name, site.dims)
             site.observed = True
 
     def _refuse(self, site: Site) -> None:
@@ -82,6 +85,13 @@ class condition(GivenValues):
                 fix=fix,
             )
         )
+
+
+def _known(value: Any) -> Any:
+    """Return data with NaN marked as missing, which PyMC takes it for in observed data too."""
+    array = value if isinstance(value, Variable) else np.asarray(value)
+    has_gaps = isinstance(array, np.ndarray) and array.dtype.kind == "f" and np.isnan(array).any()
+    return np.ma.masked_invalid(array) if has_gaps else value
 
 
 class uncondition(Handler):

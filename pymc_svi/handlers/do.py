@@ -52,7 +52,7 @@ class do(GivenValues):
     """
 
     def __init__(self, program: Program | None = None, data: Mapping[str, Any] | None = None):
-        super().__init__(program, data, None, fn_name="data of interventions")
+        super().__init__(program, data, None, fn_name="")
 
     def postprocess_message(self, site: Site) -> None:
         """Let the program go on with the intervention."""

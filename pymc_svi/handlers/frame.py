@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from pytensor.graph.basic import Constant
+import pytensor.tensor as pt
+from pytensor.graph.basic import Constant, Variable
 
 from pymc_svi.errors import SiteError, sentence
+from pymc_svi.handlers.values import describe_shape
 
-__all__ = ["Frame", "check_same_plate"]
+__all__ = ["Frame", "check_same_plate", "checked_indices"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +76,38 @@ def check_same_plate(first: Frame, second: Frame) -> None:
                 fix=f"Make it once, rows = plate({first.name!r}, ...), and enter it twice, with rows: ...",
             )
         )
+
+
+def checked_indices(value: Any, frame: Frame) -> Any:
+    """Check indices that a handler gave; the full ones stay plain numbers."""
+    indices: Any = value if isinstance(value, Variable) else np.asarray(value)
+    numbers = value.data if isinstance(value, Constant) else indices
+    if isinstance(numbers, np.ndarray):
+        if (
+            numbers.dtype.kind not in "iu"
+            or numbers.size
+            and (numbers.min() < 0 or numbers.max() >= frame.size)
+        ):
+            raise SiteError(
+                sentence(
+                    f"Plate {frame.name!r} was given indices that it does not have",
+                    found=f"{numbers.tolist()}",
+                    expected=f"whole numbers from 0 to {frame.size - 1}",
+                )
+            )
+    shape = indices.type.shape if isinstance(indices, Variable) else indices.shape
+    if len(shape) != 1 or shape[0] not in (None, frame.subsample_size):
+        raise SiteError(
+            sentence(
+                f"Plate {frame.name!r} was given indices of another number",
+                found=describe_shape(shape),
+                expected=f"({frame.subsample_size},)",
+                fix="Use the same size and subsample_size in model and guide",
+            )
+        )
+    if frame.is_subsampled and not isinstance(indices, Variable):
+        indices = pt.constant(indices.astype("int64"))
+    return indices
 
 
 def _same(first: Any, second: Any) -> bool:

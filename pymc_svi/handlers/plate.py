@@ -21,7 +21,7 @@ from pymc_svi.handlers.distributions import (
     with_batch_shape,
     with_dim_length,
 )
-from pymc_svi.handlers.frame import Frame
+from pymc_svi.handlers.frame import Frame, checked_indices
 from pymc_svi.handlers.imputation import is_partly_observed
 from pymc_svi.handlers.indices import random_subset
 from pymc_svi.handlers.log_prob import as_plain_tensor
@@ -148,7 +148,7 @@ class plate(Handler):
 
         frame = Frame(self.name, dim, self.size, self.subsample_size, None, self.dim_name)
         site = apply_stack(Site("plate", self.name, plates=(frame,), default=default))
-        indices = _checked_indices(site.outcome, frame)
+        indices = checked_indices(site.outcome, frame)
         frame = replace(frame, indices=indices)
         site.plates = (frame,)
         if isinstance(indices, Variable) and not isinstance(indices, Constant):
@@ -372,39 +372,6 @@ def _size_of(name: str, size: Any) -> tuple[int, str | None]:
             )
         )
     return int(size), name if length is not None else None
-
-
-def _checked_indices(value: Any, frame: Frame) -> Any:
-    """Check indices that a handler gave; the full ones stay plain numbers."""
-    if isinstance(value, Variable):
-        indices: Any = value
-    else:
-        indices = np.asarray(value)
-        if (
-            indices.dtype.kind not in "iu"
-            or indices.size
-            and (indices.min() < 0 or indices.max() >= frame.size)
-        ):
-            raise SiteError(
-                sentence(
-                    f"Plate {frame.name!r} was given indices that it does not have",
-                    found=f"{value!r}",
-                    expected=f"whole numbers from 0 to {frame.size - 1}",
-                )
-            )
-    shape = indices.type.shape if isinstance(indices, Variable) else indices.shape
-    if len(shape) != 1 or shape[0] not in (None, frame.subsample_size):
-        raise SiteError(
-            sentence(
-                f"Plate {frame.name!r} was given indices of another number",
-                found=describe_shape(shape),
-                expected=f"({frame.subsample_size},)",
-                fix="Use the same size and subsample_size in model and guide",
-            )
-        )
-    if frame.is_subsampled and not isinstance(indices, Variable):
-        indices = pt.constant(indices.astype("int64"))
-    return indices
 
 
 def _taken(value: Any, frame: Frame, axis: int, what: str) -> Variable:

@@ -31,7 +31,12 @@ class GivenValues(Handler):
         super().__init__(program)
         name = type(self).__name__
         if (data is None) == (function is None):
-            raise ValueError(sentence(f"{name} takes exactly one of data and {fn_name}"))
+            takes = (
+                f"takes exactly one of data and {fn_name}"
+                if fn_name
+                else "needs data, values by site"
+            )
+            raise ValueError(sentence(f"{name} {takes}"))
         if data is not None and not isinstance(data, Mapping):
             raise TypeError(
                 sentence(

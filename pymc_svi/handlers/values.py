@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
+import xarray as xr
 from pytensor.graph.basic import Constant, Variable
 from pytensor.tensor.type import TensorType
 from pytensor.tensor.variable import TensorConstant
 from pytensor.xtensor import as_xtensor
 from pytensor.xtensor.type import XTensorType
 
-from pymc_svi.errors import SiteError, sentence
+from pymc_svi.errors import SiteError, quoted, sentence
 from pymc_svi.handlers.log_prob import as_plain_tensor
 
 __all__ = ["Drawn", "as_site_value", "as_tensor_variable", "describe_shape"]
@@ -148,7 +149,7 @@ def as_site_value(value: Any, like: Variable, name: str, dims=None) -> Variable:
     if isinstance(value, Variable):
         value = as_plain_tensor(value)
     else:
-        value = _as_constant(value, plain_type.dtype, name)
+        value = _as_constant(_in_order(value, name, dims), plain_type.dtype, name)
     if value.ndim > len(expected):
         raise SiteError(_shape_message(name, value.type.shape, expected, dims))
     pairs = zip(value.type.shape[::-1], expected[::-1], strict=False)
@@ -175,7 +176,34 @@ def as_site_value(value: Any, like: Variable, name: str, dims=None) -> Variable:
     return value
 
 
+def _in_order(value: Any, name: str, dims) -> Any:
+    """Return an array with named dims in the order of the site's."""
+    if not isinstance(value, xr.DataArray) or not dims or None in dims:
+        return value
+    order = tuple(dim for dim in dims if dim in value.dims)
+    # Fewer dims are repeated over those on the left.
+    if set(value.dims) != set(order) or order != tuple(dims[len(dims) - len(order) :]):
+        raise SiteError(
+            sentence(
+                f"Site {name!r} was given a value with other dims",
+                found=describe_shape(value.shape, value.dims),
+                expected=f"the dims {quoted(dims)}",
+                fix="Rename its dims, or give its values: x.to_numpy()",
+            )
+        )
+    return value.transpose(*order)
+
+
 def _as_constant(value: Any, dtype: str, name: str) -> Variable:
+    if np.ma.is_masked(value):
+        raise SiteError(
+            sentence(
+                f"Site {name!r} was given missing values",
+                found=f"{int(np.ma.getmaskarray(value).sum())} of {np.size(value)}",
+                fix="Say what is known with sample(..., obs=..., obs_mask=...), or give the data to the "
+                "statement, observed=..., where PyMC imputes what is missing",
+            )
+        )
     array = np.asarray(value)
     if array.dtype == object:
         raise SiteError(

@@ -18,7 +18,7 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 
-from pymc_svi.handlers.frame import Frame, check_same_plate
+from pymc_svi.handlers.frame import Frame, check_same_plate, checked_indices
 from pymc_svi.handlers.imputation import is_partly_observed, no_density_of_its_own, observed_part
 from pymc_svi.handlers.record import recall
 from pymc_svi.handlers.site import Site
@@ -156,7 +156,7 @@ class _Walk:
                 site = Site("plate", frame.name, value=frame.indices, plates=(frame,))
                 apply_stack(site)
                 if isinstance(frame.indices, Variable):
-                    value = as_tensor_variable(site.outcome)
+                    value = as_tensor_variable(checked_indices(site.outcome, frame))
                     self.memo[frame.indices] = as_site_value(value, frame.indices, site.name)
 
     def _recall(self, variable: Variable, site: Site) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pymc as pm
 import pytensor
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -394,6 +395,22 @@ def test_a_value_of_the_wrong_shape_names_the_dims():
         pm.Normal("x", dims="city")
     with pytest.raises(SiteError, match=r"\(3,\).*\(city=4,\)"):
         traced(condition(model, data={"x": np.zeros(3)}))
+
+
+def test_a_value_with_named_dims_is_put_in_the_order_of_the_site():
+    with pm.Model(coords={"row": range(2), "column": range(3)}) as model:
+        pm.Normal("x", dims=("row", "column"))
+    table = xr.DataArray(np.arange(6.0).reshape(3, 2), dims=("column", "row"))
+    for handler in (condition, substitute, do):
+        run = trace(handler(model, data={"x": table})).get_trace()
+        found = run["x"].outcome.eval(mode="FAST_COMPILE")
+        np.testing.assert_array_equal(found, table.to_numpy().T)
+    column = xr.DataArray(np.arange(3.0), dims="column")
+    found = trace(condition(model, data={"x": column})).get_trace()["x"].value
+    np.testing.assert_array_equal(found.eval(mode="FAST_COMPILE"), [[0, 1, 2], [0, 1, 2]])
+    for bad in (table.rename(row="city"), table.isel(column=0)):
+        with pytest.raises(SiteError, match="'x' was given a value with other dims.*to_numpy"):
+            trace(condition(model, data={"x": bad})).get_trace()
 
 
 def test_a_discrete_site_refuses_a_fraction_and_takes_a_whole_float():

@@ -121,3 +121,15 @@ def test_an_automatic_guide_has_one_density_for_each_masked_vector():
         density = trace(AutoNormal(model)).get_trace()["x_unobserved"].log_prob
         assert density.type.shape == (3,)
         assert (density.eval(mode="FAST_COMPILE") != 0).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("gaps", [np.array([1.0, np.nan]), np.ma.masked_equal([1.0, 9.0], 9.0)])
+def test_data_with_gaps_are_no_condition(gaps):
+    def program():
+        pm.Normal("x", shape=2)
+
+    for model in both(program):
+        with pytest.raises(
+            SiteError, match="'x' was given missing values. Found: 1 of 2.*obs_mask"
+        ):
+            trace(condition(model, data={"x": gaps})).get_trace()

@@ -424,8 +424,10 @@ def test_another_size_in_the_guide_is_refused():
 
 
 def test_indices_beyond_the_plate_are_refused():
-    with pytest.raises(SiteError, match="indices that it does not have"):
-        trace(substitute(minibatch_model(False, 2), data={"N": [0, 6]})).get_trace()
+    for built in (False, True):
+        for bad in ([0, 6], [-1, 2]):
+            with pytest.raises(SiteError, match="indices that it does not have.*0 to 5"):
+                trace(substitute(minibatch_model(built, 2), data={"N": bad})).get_trace()
 
 
 def test_a_param_of_another_size_is_refused():
