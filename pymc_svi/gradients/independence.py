@@ -9,14 +9,18 @@ operation by operation; what it does not know it counts as dependent.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import singledispatch
 
+from pytensor.compile.builders import OpFromGraph
+from pytensor.compile.ops import ViewOp
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.traversal import ancestors, toposort
 from pytensor.raise_op import CheckAndRaise
 from pytensor.tensor.basic import Alloc, ARange, Join
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import CAReduce, DimShuffle, Elemwise
+from pytensor.tensor.math import Dot
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.shape import Reshape, Shape, Shape_i, SpecifyShape
@@ -68,17 +72,22 @@ def follow_axes(source: Variable, target: Variable) -> Axes | None:
     # An axis of length one is broadcast against others, and follows none of them.
     start = tuple(None if n == 1 else axis for axis, n in enumerate(source.type.shape))
     known: dict[Variable, Axes] = {source: start}
-    for node in toposort([target], blockers=[source]):
+    _follow(known, [target], source.ndim)
+    return known.get(target)
+
+
+def _follow(known: dict[Variable, Axes], targets: Sequence[Variable], ndim: int) -> None:
+    """Add the axes of what is computed from variables whose axes are known."""
+    for node in toposort(targets, blockers=list(known)):
         inputs = [known.get(inp) for inp in node.inputs]
         if all(axes is None for axes in inputs):
             continue
-        axes = _through(node.op, node, inputs, source.ndim)
+        axes = _through(node.op, node, inputs, ndim)
         if axes is None:
             continue
         for out in node.outputs:
             if not isinstance(out.type, RandomType):
                 known[out] = axes
-    return known.get(target)
 
 
 def reduced_along(term: Variable, axes: Axes, ndim: int) -> Variable:
@@ -154,8 +163,18 @@ def _(op, node, inputs, ndim):
     )
 
 
+@_through.register(OpFromGraph)
+def _(op, node, inputs, ndim):
+    pairs = zip(op.inner_inputs, inputs, strict=True)
+    known = {inner: axes for inner, axes in pairs if axes is not None}
+    _follow(known, op.inner_outputs, ndim)
+    found = [known[out] for out in op.inner_outputs if out in known]
+    return _agree(found, ndim) if found else None
+
+
 @_through.register(CheckAndRaise)
 @_through.register(SpecifyShape)
+@_through.register(ViewOp)
 def _(op, node, inputs, ndim):
     # Conditions and lengths do not change the value.
     return inputs[0]
@@ -171,12 +190,23 @@ def _(op, node, inputs, ndim):
 
 @_through.register(Join)
 def _(op, node, inputs, ndim):
-    joined = node.inputs[0]
-    if not isinstance(joined, Constant):
-        return (None,) * ndim
-    along = int(joined.data) % node.outputs[0].ndim
-    merged = _agree([axes for axes in inputs[1:] if axes is not None], ndim)
+    along = op.axis % node.outputs[0].ndim
+    merged = _agree([axes for axes in inputs if axes is not None], ndim)
     return _moved(merged, lambda axis: None if axis == along else axis)
+
+
+@_through.register(Dot)
+def _through_products(op, node, inputs, ndim):
+    left, right = (inp.ndim for inp in node.inputs)
+    out = node.outputs[0].ndim
+    found = []
+    if inputs[0] is not None:  # its last axis is summed over
+        shift = out - left + (right == 1)
+        found.append(_moved(inputs[0], lambda a: None if a == left - 1 else a + shift))
+    if inputs[1] is not None:  # its last but one, or its only one
+        gone = max(right - 2, 0)
+        found.append(_moved(inputs[1], lambda a: None if a == gone else a + out - right))
+    return _agree(found, ndim)
 
 
 @_through.register(Softmax)
@@ -191,6 +221,8 @@ def _(op, node, inputs, ndim):
 @_through.register(Blockwise)
 def _(op, node, inputs, ndim):
     batch = op.batch_ndim(node)
+    if isinstance(op.core_op, Dot):
+        return _through_products(op.core_op, node, inputs, ndim)
     merged = _agree([axes for axes in inputs if axes is not None], ndim)
     return _moved(merged, lambda axis: axis if axis < batch else None)
 
