@@ -31,6 +31,7 @@
 # %%
 import warnings
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
@@ -62,15 +63,14 @@ rng = np.random.default_rng(RANDOM_SEED)
 # %% [markdown]
 # ## The images
 #
-# Ten labelled images of each digit, 360 to test with, and the rest without their labels.
+# A hundred with their labels, 360 to test with, and the rest without.
 
 # %%
 digits = load_digits()
 images, labels = (digits.data >= 8).astype("int64"), digits.target
 order = rng.permutation(len(images))
 test, pool = order[:360], order[360:]
-known = np.concatenate([pool[labels[pool] == digit][:10] for digit in range(10)])
-unknown = np.setdiff1d(pool, known)
+known, unknown = pool[:100], pool[100:]
 x_known, y_known = images[known], labels[known]
 x_unknown = images[unknown]
 baseline = LogisticRegression(max_iter=1_000).fit(x_known, y_known)
@@ -190,5 +190,61 @@ _, drawn, _ = fitted(Trace_ELBO(), 40, enumerate_labels=False)
 print(f"drawn:                {drawn:.1%}")
 _, summed, _ = fitted(TraceEnum_ELBO(), 60)
 print(f"summed over:          {summed:.1%}")
-result, trained, parts = fitted(TraceEnum_ELBO(), 80, weight=WEIGHT)
+result, trained, parts = fitted(TraceEnum_ELBO(), 100, weight=WEIGHT)
 print(f"and trained on labels: {trained:.1%}")
+
+# %% [markdown]
+# | | test images read rightly |
+# |---|---|
+# | logistic regression on the hundred | 81 % |
+# | labels drawn | 12 %, as good as guessing |
+# | labels summed over | 67 % |
+# | and trained on those known | 85 % |
+#
+# A sum in the place of a draw is what makes the labels learnable at all. The images without labels then make the
+# classifier better than one that knows the labelled ones only.
+
+# %%
+fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
+per_image = result.losses / (len(unknown) + len(known))
+ax.plot(per_image.reshape(100, -1).mean(axis=1))
+_ = ax.set(xlabel="epoch", ylabel="loss by image, with the weighted term")
+
+# %% [markdown]
+# ## Digits to order
+#
+# The decoder draws any digit. A row shares its code, which is what images of different digits have
+# in common: slant, weight, width.
+
+
+# %%
+def to_order(z, y):
+    logits = module("decoder", parts["decoder"])(
+        pt.concatenate([pt.as_tensor(z), one_hot(pt.as_tensor(y))], axis=1)
+    )
+    pm.Deterministic("probability", pm.math.invlogit(logits))
+
+
+ROWS = 4
+codes = np.repeat(rng.normal(size=(ROWS, CODE)), 10, axis=0)
+ordered = np.tile(np.arange(10), ROWS)
+drawn_digits = Predictive(to_order, params=result.params, num_samples=1)
+drawn_digits = drawn_digits(codes, ordered, random_seed=0).prior["probability"].values[0, 0]
+fig, axes = plt.subplots(ROWS, 10, figsize=(8, 3.4), layout="constrained")
+for image, ax in zip(drawn_digits, axes.flat, strict=True):
+    ax.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=1)
+    ax.set(xticks=[], yticks=[])
+
+# %% [markdown]
+# ## Check
+
+# %%
+assert 0.75 < baseline < 0.85
+assert drawn <= 0.25
+assert 0.55 <= summed <= 0.80
+assert trained >= 0.83
+assert trained > baseline
+# What is ordered is what the images with that label look like.
+means = np.stack([images[known][y_known == digit].mean(axis=0) for digit in range(10)])
+nearest = ((drawn_digits[:, None] - means) ** 2).sum(axis=-1).argmin(axis=1)
+assert (nearest == ordered).mean() > 0.7
