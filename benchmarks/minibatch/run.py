@@ -111,6 +111,7 @@ def main() -> None:
     if not given.no_save:
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(report)
+        _plot(given.rows, cpu_rates)
 
 
 def _table(sizes: list[int], rates) -> list[str]:
@@ -123,6 +124,22 @@ def _table(sizes: list[int], rates) -> list[str]:
     cells = [f"{1e6 / median(r):.1f}" if (r := rates[OURS, rows]) else "-" for rows in sizes]
     lines.append("| ours, microseconds a step | " + " | ".join(cells) + " |")
     return lines
+
+
+def _plot(sizes: list[int], rates) -> None:
+    """Save a plot of the CPU time of a step."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    fig, ax = plt.subplots(figsize=(6, 3.5), layout="constrained")
+    for name in PEERS:
+        if all(rates[name, rows] for rows in sizes):
+            ax.plot(sizes, [1e6 / median(rates[name, rows]) for rows in sizes], "o-", label=name)
+    ax.set(xscale="log", yscale="log", xlabel="rows", ylabel="microseconds of CPU time a step")
+    ax.legend(fontsize="small")
+    fig.savefig(RESULTS.with_suffix(".svg"))
 
 
 def _report(given, rates, cpu_rates, streams) -> str:
@@ -143,6 +160,8 @@ def _report(given, rates, cpu_rates, streams) -> str:
         "Steps a second of CPU time, of all threads, which other programs on the machine change less:",
         "",
         *_table(given.rows, cpu_rates),
+        "",
+        "![CPU time of a step against the number of rows](minibatch.svg)",
     ]
     lines += [
         "",

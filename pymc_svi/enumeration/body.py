@@ -22,7 +22,7 @@ from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.stack import no_handlers
 from pymc_svi.handlers.values import as_site_value
 
-__all__ = ["Body", "Tree", "over_time", "trace_body", "vectorized"]
+__all__ = ["Body", "Tree", "over_time", "trace_body", "vectorized", "with_full_parameters"]
 
 
 class Tree:
@@ -200,7 +200,7 @@ def over_time(
         Number of steps.
     """
     outputs = without_named_dims([as_plain_tensor(output) for output in outputs])
-    outputs = _with_full_parameters(outputs, batched)
+    outputs = with_full_parameters(outputs, batched)
     found = vectorized(outputs, batched) if batched else outputs
     placeholders = set(batched)
     result = []
@@ -214,18 +214,25 @@ def over_time(
     return result
 
 
-def _with_full_parameters(
-    outputs: Sequence[Variable], placeholders: Container[Variable]
+def with_full_parameters(
+    outputs: Sequence[Variable], placeholders: Container[Variable] | None = None
 ) -> list[Variable]:
     """Return outputs whose draws have parameters of their own shape, and no size.
 
     PyTensor tells from the first parameter of a draw whether it gets a new axis, and would give
     one to a size that is computed from the shape of a placeholder.
+
+    Parameters
+    ----------
+    outputs : sequence of Variable
+        Expressions.
+    placeholders : container of Variable, optional
+        Only draws that depend on one of them are changed, and those that are outputs.
     """
     replaced: dict[Variable, Variable] = {}
     moving: set[Variable] = set()
     for node in toposort(outputs):
-        if any(inp in moving or inp in placeholders for inp in node.inputs):
+        if placeholders is None or any(inp in moving or inp in placeholders for inp in node.inputs):
             moving.update(node.outputs)
         # Draws from outside of the step stay what they are.
         own = any(output in moving or output in outputs for output in node.outputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pymc as pm
+import pytensor
 import pytest
 from scipy.special import expit, logsumexp
 from scipy.stats import norm
@@ -18,6 +19,7 @@ from pymc_svi import (
     optim,
     param,
 )
+from pymc_svi.errors import PairingError
 from pymc_svi.gradients import NoPathwiseDraw
 from pymc_svi.guides import AutoNormal
 from tests.checks import assert_mean, gradient_draws, loss_draws
@@ -159,6 +161,69 @@ def test_wake_gradients_are_those_of_the_definition():
     draws = gradient_draws(switch, switch_guide, n=40_000, loss=ReweightedWakeSleep())
     assert_mean(draws["a"], expected["a"])
     assert_mean(draws["prior"], expected["prior"])
+
+
+# --- sleep ------------------------------------------------------------------------------------
+
+
+def dreamer(x):
+    z = pm.Normal("z", 0.0, 1.0)
+    pm.Normal("x", z, 1.0, observed=x)
+
+
+def dream_reader(x):
+    pm.Normal("z", param("a", 0.1) * x + param("b", 0.3), param("s", 0.8, constraint=EXP))
+
+
+EXP = constraints.positive
+
+
+def test_the_gradient_of_sleep_is_that_of_the_divergence_over_dreams():
+    """``-E[log q(z | x)]`` with ``z ~ N(0, 1)``, ``x ~ N(z, 1)``: ``Var(x) = 2``, ``Cov = 1``."""
+    a, b, s = 0.1, 0.3, 0.8
+    loss = ReweightedWakeSleep(2, insomnia=0.0)
+    data = pytensor.shared(np.array(5.0))
+    draws = gradient_draws(dreamer, dream_reader, data, n=20_000, loss=loss)
+    assert_mean(draws["a"], -(1 - 2 * a) / s**2)
+    assert_mean(draws["b"], b / s**2)
+    squared = (1 - 2 * a) + 2 * a**2 + b**2
+    assert_mean(draws["s"], 1 - squared / s**2)  # by log s
+
+
+def test_insomnia_mixes_wake_and_sleep():
+    data = pytensor.shared(np.array(1.0))
+    parts = {
+        w: gradient_draws(
+            dreamer,
+            dream_reader,
+            data,
+            n=20_000,
+            seed=i,
+            loss=ReweightedWakeSleep(2, insomnia=w),
+        )
+        for i, w in enumerate((0.0, 0.3, 1.0))
+    }
+    for name in ("a", "b", "s"):
+        assert_mean(parts[0.3][name] - 0.7 * parts[0.0][name] - 0.3 * parts[1.0][name], 0.0)
+
+
+def test_sleep_finds_the_posterior_of_any_data():
+    loss = ReweightedWakeSleep(2, insomnia=0.0, num_sleep_particles=100)
+    svi = SVI(dreamer, dream_reader, optim.Adam(0.01), loss)
+    params = svi.run(3_000, np.array(0.5), random_seed=0, progressbar=False).params
+    assert params["a"] == pytest.approx(0.5, abs=0.05)
+    assert params["b"] == pytest.approx(0.0, abs=0.05)
+    assert params["s"] == pytest.approx(np.sqrt(0.5), abs=0.05)
+
+
+def test_sleep_needs_a_guide_of_the_data():
+    def guide(x):
+        pm.Normal("z", param("b", 0.3), 1.0)
+
+    with pytest.raises(PairingError, match="not computed from the data.*insomnia=1.0"):
+        SVI(dreamer, guide, loss=ReweightedWakeSleep(insomnia=0.5)).build_loss(np.array(1.0))
+    with pytest.raises(ValueError, match="insomnia is a weight"):
+        ReweightedWakeSleep(insomnia=1.5)
 
 
 # --- tail-adaptive weights --------------------------------------------------------------------
