@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-LENGTHS = {"markov": (10, 20, 40), "scan": (25, 100, 400, 1_000, 4_000)}
+LENGTHS = {"markov": (10, 20, 40), "scan": (25, 250, 1_000, 4_000)}
 REPORT = Path(__file__).parent / "results" / "enumeration.md"
 
 

@@ -22,7 +22,7 @@ from pytensor.graph.traversal import ancestors
 
 from pymc_svi.enumeration.body import Body, over_time
 from pymc_svi.enumeration.factors import Factors, Summed
-from pymc_svi.enumeration.tables import log_sum, maximum, product
+from pymc_svi.enumeration.tables import log_sum, maximum, product, same_scale
 from pymc_svi.errors import PairingError, SiteError, quoted, sentence
 from pymc_svi.handlers import Site, Trace
 from pymc_svi.handlers.log_prob import as_plain_tensor
@@ -124,7 +124,7 @@ class Chain:
         """The scale of its sites."""
         sites = [self.outer[name] for name in self.parts if name in self.outer]
         for site in sites[1:]:
-            if not _same(site.scale, sites[0].scale):
+            if not same_scale(site.scale, sites[0].scale):
                 raise PairingError(
                     sentence(
                         f"scan: sites {sites[0].name!r} and {site.name!r} are summed out together "
@@ -272,7 +272,7 @@ class Chain:
         if self.field is not None:
             transitions = transitions + self.field.dimshuffle(0, "x", *range(1, self.field.ndim))
         _, value = self._messages(transitions)
-        return _picked(value, self._start, 0)
+        return _picked(value, self._start)
 
     def new_field(self) -> Variable:
         """Return zeros, of shape ``(steps, *plates, states)``."""
@@ -291,7 +291,7 @@ class Chain:
 
         def step(factors, after, extra, state):
             by_state = factors + self._after(after)
-            now = (_picked(by_state, state, 0) + extra).argmax(axis=-1)
+            now = (_picked(by_state, state) + extra).argmax(axis=-1)
             return now, successor[state, now]
 
         now, _ = pytensor.scan(
@@ -376,15 +376,15 @@ def collapsed(sites: Sequence[Site], with_fields: bool = False) -> tuple[list[Si
     return [*rest, *(chain.as_site() for chain in chains)], chains
 
 
-def _picked(values: Variable, index: Variable, axis: int) -> Variable:
-    """Return the values at an index of one axis, for each element of the axes that follow it."""
+def _picked(values: Variable, index: Variable) -> Variable:
+    """Return the values at an index of the first axis, for each element of the axes that follow."""
     n = index.ndim
     grid = []
     for place in range(n):
         order: list[Any] = ["x"] * n
         order[place] = 0
-        grid.append(pt.arange(values.shape[axis + 1 + place]).dimshuffle(*order))
-    return values[(slice(None),) * axis + (index, *grid)]
+        grid.append(pt.arange(values.shape[1 + place]).dimshuffle(*order))
+    return values[(index, *grid)]
 
 
 def _before_last(value: Variable, n_last: int) -> Variable:
@@ -400,11 +400,3 @@ def _aligned(states: Variable, n_plates: int) -> Variable:
 
 def _shape(variable: Variable, n: int) -> list[Any]:
     return [variable.shape[axis] for axis in range(n)]
-
-
-def _same(first: Any, second: Any) -> bool:
-    if isinstance(first, Variable) or isinstance(second, Variable):
-        return first is second or (
-            isinstance(first, Variable) and isinstance(second, Variable) and first.equals(second)
-        )
-    return bool(np.array_equal(first, second))

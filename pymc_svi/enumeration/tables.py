@@ -23,7 +23,7 @@ from pytensor.graph.basic import Variable
 from pymc_svi.errors import PairingError, quoted, sentence
 from pymc_svi.gradients.stand_in import detached
 
-__all__ = ["Table", "eliminate", "log_sum", "maximum", "product", "total"]
+__all__ = ["Table", "eliminate", "log_sum", "maximum", "product", "same_scale", "total"]
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def eliminate(
         ready = []
         for table in holding:
             _check_nested(name, plates, table, inside)
-            if not _same_scale(table.scale, scales[name]):
+            if not same_scale(table.scale, scales[name]):
                 if not _is_one(scales[name]):
                     raise PairingError(
                         sentence(
@@ -200,7 +200,8 @@ def _is_one(scale: Any) -> bool:
     return not isinstance(scale, Variable) and bool(np.all(np.equal(scale, 1)))
 
 
-def _same_scale(first: Any, second: Any) -> bool:
+def same_scale(first: Any, second: Any) -> bool:
+    """Return whether two scales are known to be equal."""
     if isinstance(first, Variable) and isinstance(second, Variable):
         return first is second or first.equals(second)
     if isinstance(first, Variable) or isinstance(second, Variable):
