@@ -6,7 +6,9 @@ branching, arithmetic, is done for each of its values.
 
 The elements of a vector of discrete variables are summed over one by one where every factor keeps
 them apart, which :func:`~pymc_svi.gradients.independence.follow_axes` reads off the graph. Where
-some factor lets them meet, all combinations of those elements are states of one variable.
+some factor lets them meet, all combinations of those elements are states of one variable. So they
+are where the elements of one site meet each of another's, as rows meet columns: with all elements of
+the one given, the others are apart.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from pytensor.graph.traversal import ancestors
 from pymc_svi.enumeration.body import vectorized
 from pymc_svi.enumeration.marking import is_enumerated
 from pymc_svi.enumeration.supports import support_of
-from pymc_svi.enumeration.tables import Table
+from pymc_svi.enumeration.tables import Table, clash, does_not_factorise
 from pymc_svi.errors import PairingError, sentence
 from pymc_svi.gradients.independence import follow_axes
 from pymc_svi.gradients.named_dims import without_named_dims
@@ -101,6 +103,11 @@ class Summed:
         """Lengths of the axes along which elements are summed over together."""
         return tuple(self.shape[axis] for axis in sorted(self.joint))
 
+    def n_states_with(self, axes: Iterable[int]) -> float:
+        """Number of states if elements were summed over together along more axes."""
+        n_elements = np.prod([self.shape[axis] for axis in self.joint.union(axes)])
+        return float(len(self.support)) ** float(n_elements)
+
     @cached_property
     def states(self) -> np.ndarray:
         """The states, of shape ``(states, *inner_shape)``."""
@@ -172,11 +179,29 @@ class Factors:
         self._factors += found
         return found
 
-    def arrange(self) -> None:
-        """Find out along which axes elements are summed over one by one, in the same plates."""
-        changed = True
-        while changed:  # an axis that is joint in one factor is so in all
-            changed = self._arrange_once()
+    def arrange(self, names: Iterable[str] = (), staying: Iterable[str] = ()) -> None:
+        """Find out along which axes elements are summed over one by one, in the same plates.
+
+        Parameters
+        ----------
+        names : iterable of str, optional
+            Sites that are to be summed out one after the other. Where plates cross, the elements
+            of one of their sites are summed over together, so that this can be done.
+        staying : iterable of str, optional
+            Sites that stay when they are summed out.
+        """
+        names, staying = list(names), list(staying)
+        while True:
+            while self._arrange_once():  # an axis that is joint in one factor is so in all
+                pass
+            found = clash(
+                [factor.of for factor in self._factors],
+                self.variables(names),
+                self.variables(staying),
+            )
+            if found is None:
+                return
+            self._uncross(*found, other_stays=found[1] in staying)
 
     def table(self, factor: Factor) -> Table:
         """Evaluate a factor for all values of its summed sites."""
@@ -266,6 +291,29 @@ class Factors:
                 s.joint.update(s.plates)
                 return True
         return self._part_axes_of_one_plate()
+
+    def _uncross(self, name: str, other: str, other_stays: bool) -> None:
+        """Sum over the elements of one of two sites together, so that the other's are apart."""
+
+        def only_of(first: str, second: str) -> tuple[str, set[int]]:
+            shared = set(self.summed[second].plates.values())
+            axes = {axis for axis, p in self.summed[first].plates.items() if p not in shared}
+            return first, axes
+
+        # A site can also give way itself: then the other one is summed out before it.
+        choices = [only_of(other, name)] + ([] if other_stays else [only_of(name, other)])
+        sizes = [self.summed[site].n_states_with(axes) for site, axes in choices if axes]
+        cheapest = int(np.argmin(sizes))
+        if sizes[cheapest] > _MOST_STATES:
+            counts = " and ".join(
+                f"{size:.3g} combinations of the elements of {site!r}"
+                for size, (site, _) in zip(sizes, choices, strict=False)
+            )
+            raise PairingError(
+                does_not_factorise(name, other, f"{counts}; at most {_MOST_STATES:,} are tried")
+            )
+        site, axes = choices[cheapest]
+        self.summed[site].joint |= axes
 
     def _part_axes_of_one_plate(self) -> bool:
         """Sum a site over together that has one plate along another axis than the rest."""

@@ -96,9 +96,9 @@ def posterior_draw(
     """Draw the summed sites from their posterior, or take its mode."""
     sites, chains = collapsed(sites)
     found = factors.of(sites)
-    factors.arrange()
-    record: list[tuple[str, Table]] = []
     names = list(factors.summed)
+    factors.arrange(names)
+    record: list[tuple[str, Table]] = []
     eliminate(
         [factors.table(factor) for factor in found],
         factors.variables(names),

@@ -12,7 +12,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,10 +20,20 @@ import numpy as np
 import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
 
-from pymc_svi.errors import PairingError, quoted, sentence
+from pymc_svi.errors import PairingError, sentence
 from pymc_svi.gradients.stand_in import detached
 
-__all__ = ["Table", "eliminate", "log_sum", "maximum", "product", "same_scale", "total"]
+__all__ = [
+    "Table",
+    "clash",
+    "does_not_factorise",
+    "eliminate",
+    "log_sum",
+    "maximum",
+    "product",
+    "same_scale",
+    "total",
+]
 
 
 @dataclass(frozen=True)
@@ -134,16 +144,17 @@ def eliminate(
     PairingError
         If the sum does not factorise over the plates.
     """
-    inside = {**(others or {}), **variables}
+    found = clash([table.variables for table in tables], variables, others)
+    if found is not None:
+        raise PairingError(does_not_factorise(*found))
     tables, left = list(tables), dict(variables)
     while left:
-        name = _next(tables, left)
+        name = _next([table.variables for table in tables], left)
         plates = left.pop(name)
         holding = [table for table in tables if name in table.variables]
         rest = [table for table in tables if name not in table.variables]
         ready = []
         for table in holding:
-            _check_nested(name, plates, table, inside)
             if not same_scale(table.scale, scales[name]):
                 if not _is_one(scales[name]):
                     raise PairingError(
@@ -170,30 +181,56 @@ def total(table: Table) -> Variable:
     return table.summed_over_plates(()).scaled().value
 
 
-def _next(tables: Sequence[Table], left: Mapping[str, tuple[int, ...]]) -> str:
+def clash(
+    factors: Iterable[Collection[str]],
+    variables: Mapping[str, tuple[int, ...]],
+    others: Mapping[str, tuple[int, ...]] | None = None,
+) -> tuple[str, str] | None:
+    """Return a variable that can't be summed out, and one in the way, or None.
+
+    A sum does not factorise where a variable meets another one that is repeated along an axis
+    that it is not repeated along itself: what stands for all elements of the one would depend on
+    each element of the other.
+
+    Parameters
+    ----------
+    factors : iterable of collection of str
+        The variables of each factor.
+    variables, others : dict of str to tuple of int
+        As for :func:`eliminate`.
+    """
+    inside = {**(others or {}), **variables}
+    factors, left = list(factors), dict(variables)
+    while left:
+        name = _next(factors, left)
+        plates = left.pop(name)
+        holding = [factor for factor in factors if name in factor]
+        joined = dict.fromkeys(v for factor in holding for v in factor if v != name)
+        for other in joined:
+            if not set(inside[other]).issubset(plates):
+                return name, other
+        factors = [*(factor for factor in factors if name not in factor), tuple(joined)]
+    return None
+
+
+def does_not_factorise(name: str, other: str, found: str = "") -> str:
+    """Say that a sum does not factorise over the plates."""
+    return sentence(
+        f"The sum over {name!r} does not factorise: it meets {other!r}, which is repeated along "
+        "an axis that it is not repeated along itself",
+        found=found,
+        fix="Draw one of them in the guide, as a site of the same name",
+    )
+
+
+def _next(factors: Sequence[Collection[str]], left: Mapping[str, tuple[int, ...]]) -> str:
     """Return the variable to sum out: in the innermost plates, where that makes least work."""
 
     def work(name: str) -> tuple[int, int]:
-        joined = {v for table in tables if name in table.variables for v in table.variables}
+        joined = {v for factor in factors if name in factor for v in factor}
         return -len(left[name]), len(joined)
 
     return min(left, key=work)
-
-
-def _check_nested(
-    name: str, plates: tuple[int, ...], table: Table, inside: Mapping[str, tuple[int, ...]]
-) -> None:
-    for other in table.variables:
-        if not set(inside[other]).issubset(plates):
-            raise PairingError(
-                sentence(
-                    f"The sum over {name!r} does not factorise: it meets {other!r}, which is "
-                    "repeated along an axis that it is not repeated along itself",
-                    found=f"a factor of {quoted(table.variables)}",
-                    fix=f"Sum {name!r} out in the guide too, by infer={{'enumerate': "
-                    "'parallel'}, or draw one of them",
-                )
-            )
 
 
 def _is_one(scale: Any) -> bool:

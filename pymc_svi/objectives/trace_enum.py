@@ -167,9 +167,9 @@ class Sums:
         self.of_guide = factors.of(guide_sites)
         self.plain_of_model = unsummed(model_sites, self.of_model)
         self.plain_of_guide = unsummed(guide_sites, self.of_guide)
-        factors.arrange()
         self.guided = [n for n in factors.summed if n in guide_trace]
         self.unguided = [n for n in factors.summed if n not in guide_trace]
+        factors.arrange(self.unguided, staying=self.guided)
 
     def costs(self) -> list[Cost]:
         """Return the terms of the loss."""

@@ -127,6 +127,34 @@ def scaled():
         pm.Normal("y", 1.0 * z, 1.0, observed=Y)
 
 
+def crossing():
+    """Rows and columns that meet in every cell: one of the two is summed over together."""
+    a = pm.Bernoulli("a", 0.4, shape=2)
+    b = pm.Bernoulli("b", 0.3, shape=3)
+    pm.Normal("y", a[:, None] + 2.0 * b, 1.0, observed=GRID)
+
+
+def crossing_under_cells():
+    a = pm.Bernoulli("a", 0.4, shape=2)
+    b = pm.Bernoulli("b", 0.3, shape=3)
+    z = pm.Bernoulli("z", 0.1 + 0.3 * a[:, None] + 0.4 * b, shape=(2, 3))
+    pm.Normal("y", 1.0 * z, 1.0, observed=GRID)
+
+
+def crossing_in_a_plate():
+    """Two sites that share one axis and have another each."""
+    a = pm.Bernoulli("a", 0.4, shape=(2, 1, 2))
+    b = pm.Bernoulli("b", 0.3, shape=(2, 3, 1))
+    pm.Normal("y", a - 2.0 * b, 1.0, observed=np.linspace(-2.0, 2.0, 12).reshape(2, 3, 2))
+
+
+def crossing_three_ways():
+    a = pm.Bernoulli("a", 0.4, shape=(2, 1, 1))
+    b = pm.Bernoulli("b", 0.3, shape=(3, 1))
+    c = pm.Bernoulli("c", 0.6, shape=2)
+    pm.Normal("y", a + b - 2.0 * c, 1.0, observed=np.linspace(-2.0, 2.0, 12).reshape(2, 3, 2))
+
+
 def potential():
     z = pm.Bernoulli("z", 0.4, shape=4)
     pm.Potential("tilt", 0.7 * z)
@@ -136,5 +164,6 @@ def potential():
 MODELS = [
     labels, by_group, one_for_all, nested, two_levels, plates, pair, chain, second_order,
     chains_in_a_plate, chain_with_a_parent, elements_meet, elements_meet_along_one_axis, tree,
-    many_kinds, unequal_trials, potential,
+    many_kinds, unequal_trials, potential, crossing, crossing_under_cells, crossing_in_a_plate,
+    crossing_three_ways,
 ]  # fmt: skip

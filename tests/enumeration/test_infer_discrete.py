@@ -14,6 +14,7 @@ from tests.enumeration.brute_force import brute_posterior
 SOME = [
     models.labels, models.nested, models.chain, models.chains_in_a_plate, models.plates,
     models.elements_meet, models.elements_meet_along_one_axis, models.tree,
+    models.crossing_under_cells,
 ]  # fmt: skip
 
 

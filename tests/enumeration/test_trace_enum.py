@@ -159,12 +159,25 @@ def guided_levels():
     pm.Bernoulli("z", logit_p=(0.8 * a - 0.2)[:, None], shape=(2, 3))
 
 
+def guided_columns():
+    pm.Bernoulli("b", logit_p=param("u", np.array([0.4, -0.3, 0.1])))
+
+
+def guided_rows_and_columns():
+    guided_columns()
+    pm.Bernoulli("a", logit_p=param("v", np.array([0.2, -0.7])))
+
+
 GUIDED = [
     (models.labels, guided_labels),
     (models.nested, guided_parent),
     (models.chain_with_a_parent, guided_parent),
     (models.chain, guided_chain),
     (models.two_levels, guided_levels),
+    (models.crossing, guided_columns),
+    (models.crossing, guided_rows_and_columns),
+    (models.crossing_under_cells, guided_columns),
+    (models.crossing_under_cells, guided_rows_and_columns),
 ]
 
 
@@ -355,14 +368,36 @@ def test_too_many_joint_states_are_refused_with_the_way_out():
         LOSS.loss(model, no_sites)
 
 
-def test_crossing_plates_are_refused():
+def test_crossing_plates_with_too_many_elements_are_refused_with_the_numbers():
     def model():
-        a = pm.Bernoulli("a", 0.4, shape=2)
-        b = pm.Bernoulli("b", 0.4, shape=3)
-        pm.Normal("y", a[:, None] + b, 1.0, observed=models.GRID)
+        a = pm.Bernoulli("a", 0.4, shape=20)
+        b = pm.Bernoulli("b", 0.4, shape=30)
+        pm.Normal("y", a[:, None] + b, 1.0, observed=np.zeros((20, 30)))
 
-    with pytest.raises(PairingError, match="does not factorise: it meets"):
+    message = (
+        "The sum over 'a' does not factorise: it meets 'b'.*1.07e\\+09 combinations of the elements "
+        "of 'b' and 1.05e\\+06 .* of 'a'; at most 4,096.*Draw one of them in the guide"
+    )
+    with pytest.raises(PairingError, match=message):
         LOSS.loss(model, no_sites)
+
+
+def test_a_few_rows_cross_many_columns():
+    """The cost is that of the smaller side: 2 ** 3 states of the rows, for each column."""
+    y = np.linspace(-1.0, 2.0, 150).reshape(3, 50)
+
+    def model():
+        b = pm.Bernoulli("b", 0.3, shape=50)
+        a = pm.Bernoulli("a", 0.4, shape=3)
+        pm.Normal("y", a[:, None] + 2.0 * b, 1.0, observed=y)
+
+    exact = []
+    for a in np.ndindex(2, 2, 2):
+        rows = np.array(a)[:, None]
+        given_b = [norm.logpdf(y, rows + 2.0 * b).sum(axis=0) for b in (0, 1)]
+        columns = logsumexp(np.log([[0.7], [0.3]]) + given_b, axis=0).sum()
+        exact.append(columns + np.log(np.where(a, 0.4, 0.6)).sum())
+    assert loss_of(model) == pytest.approx(-logsumexp(exact), abs=1e-9)
 
 
 def test_a_draw_whose_law_depends_on_a_summed_site_of_the_guide_is_refused():
