@@ -36,6 +36,8 @@ from pytensor.link.numba.linker import NumbaLinker
 from pytensor.scalar.basic import Composite
 from pytensor.scan.op import Scan
 from pytensor.tensor.random.type import RandomType
+from pytensor.tensor.shape import SpecifyShape
+from pytensor.tensor.type_other import NoneTypeT
 
 __all__ = ["is_flat_loop", "with_flat_loops"]
 
@@ -126,6 +128,8 @@ class _Source:
                 yield from self.loop(node)
             elif isinstance(node.op, Composite):
                 yield from self.composite(node)
+            elif isinstance(node.op, SpecifyShape):
+                yield from self.specified(node)
             else:
                 yield self.call(node)
 
@@ -135,6 +139,20 @@ class _Source:
         self.names |= zip(inner.inputs, map(self.name, node.inputs), strict=True)
         yield from self.graph(inner.toposort())
         self.names |= zip(node.outputs, map(self.name, inner.outputs), strict=True)
+
+    def specified(self, node: Apply) -> Iterable[str]:
+        """Yield the lines that check a shape: a message with the shapes takes a second to compile."""
+        value, *shape = node.inputs
+        name, result = self.name(value), self.new(node.outputs[0])
+        for axis, length in enumerate(shape):
+            if isinstance(length.type, NoneTypeT):
+                continue
+            wanted = (
+                int(length.data) if isinstance(length, Constant) else f"{self.name(length)}.item()"
+            )
+            yield f"if {name}.shape[{axis}] != {wanted}:"
+            yield f"    raise AssertionError('axis {axis} has not the length that was specified')"
+        yield f"{result} = {name}"
 
     def call(self, node: Apply) -> str:
         """Return the line that applies one operation."""

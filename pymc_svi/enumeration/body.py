@@ -15,6 +15,7 @@ from pytensor.tensor.random.op import RandomVariable, RNGConsumerOp
 from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.type_other import NoneTypeT
 
+from pymc_svi.enumeration.lookups import without_lookups
 from pymc_svi.errors import SiteError, sentence
 from pymc_svi.gradients.named_dims import without_named_dims
 from pymc_svi.handlers import Handler, Site, Trace, trace
@@ -172,17 +173,25 @@ def trace_body(
 
 def vectorized(outputs: Sequence[Variable], batched: Mapping[Variable, Variable]) -> list[Variable]:
     """Return outputs for values with a leading axis; random draws upstream stay what they are."""
+    outputs = without_lookups(outputs, [*_fixed(outputs, batched), *batched])
+    fixed = _fixed(outputs, batched)
+    found = vectorize_graph(list(outputs), replace={v: v for v in fixed} | dict(batched))
+    return without_lookups(found, [*fixed, *batched.values()])
+
+
+def _fixed(outputs: Sequence[Variable], batched: Mapping[Variable, Variable]) -> list[Variable]:
+    """Return what the outputs are computed from besides the batched variables."""
     moving: set[Variable] = set(batched)
-    fixed: set[Variable] = set()
+    fixed: dict[Variable, None] = {}
     for node in toposort(outputs, blockers=list(batched)):
         if any(inp in moving for inp in node.inputs):
             moving.update(node.outputs)
-            fixed.update(
-                inp
+            fixed |= {
+                inp: None
                 for inp in node.inputs
                 if inp not in moving and not isinstance(inp.type, RandomType)
-            )
-    return vectorize_graph(list(outputs), replace={v: v for v in fixed} | dict(batched))
+            }
+    return list(fixed)
 
 
 def over_time(

@@ -215,10 +215,11 @@ class Factors:
         [value] = vectorized([factor.log_prob], batched)
         n = len(summed)
         shape = [s.n_states for s in summed]
-        if value.ndim == factor.log_prob.ndim + n:
-            value = pt.broadcast_to(
-                value, (*shape, *(value.shape[n + i] for i in range(factor.log_prob.ndim)))
-            )
+        if value.ndim == factor.log_prob.ndim:  # it turned out to be the same for all
+            value = value[(None,) * n]
+        value = pt.broadcast_to(
+            value, (*shape, *(value.shape[n + i] for i in range(factor.log_prob.ndim)))
+        )
         plate_of = self._plates_of(factor)
         others = [n + axis for axis in range(factor.log_prob.ndim) if axis not in plate_of]
         if others:
