@@ -13,6 +13,7 @@ from pytensor.graph.replace import graph_replace, vectorize_graph
 from pytensor.graph.traversal import ancestors, toposort
 from pytensor.tensor.random.op import RandomVariable, RNGConsumerOp
 from pytensor.tensor.random.type import RandomType
+from pytensor.tensor.shape import Shape
 from pytensor.tensor.type_other import NoneTypeT
 
 from pymc_svi.enumeration.lookups import without_lookups
@@ -173,6 +174,7 @@ def trace_body(
 
 def vectorized(outputs: Sequence[Variable], batched: Mapping[Variable, Variable]) -> list[Variable]:
     """Return outputs for values with a leading axis; random draws upstream stay what they are."""
+    outputs = _with_known_lengths(outputs)
     outputs = without_lookups(outputs, [*_fixed(outputs, batched), *batched])
     fixed = _fixed(outputs, batched)
     found = vectorize_graph(list(outputs), replace={v: v for v in fixed} | dict(batched))
@@ -192,6 +194,20 @@ def _fixed(outputs: Sequence[Variable], batched: Mapping[Variable, Variable]) ->
                 if inp not in moving and not isinstance(inp.type, RandomType)
             }
     return list(fixed)
+
+
+def _with_known_lengths(outputs: Sequence[Variable]) -> list[Variable]:
+    """Return outputs in which the shapes that are known are constants.
+
+    Otherwise a length that is computed from what changes would get an axis of its own, of a length
+    that is not known before the graph is run, and which does not broadcast.
+    """
+    known = {
+        node.outputs[0]: pt.constant(node.inputs[0].type.shape, dtype="int64")
+        for node in toposort(outputs)
+        if isinstance(node.op, Shape) and None not in node.inputs[0].type.shape
+    }
+    return graph_replace(list(outputs), known, strict=False) if known else list(outputs)
 
 
 def over_time(

@@ -196,8 +196,22 @@ def handed_on_for_ever(loop):
     loop(step, (0, 0.2), Y)
 
 
+def transitions_that_change(loop):
+    """Of three states, by a weight that each step reads."""
+
+    def step(z, now):
+        y, weight = now
+        z = pm.Categorical("z", weight * P_[z] + (1 - weight) / 3)
+        pm.Normal("y", MEANS_[z], 1.0, observed=y)
+        return z, None
+
+    weights = np.array([0.0, 0.9, 0.4, 1.0])
+    loop(step, 1, (Y, weights) if loop is scan else list(zip(Y, weights, strict=True)))
+
+
 MODELS = [
     first_order,
+    transitions_that_change,
     second_order,
     two_chains,
     many_sequences,
