@@ -34,12 +34,13 @@ from pytensor.link.numba.dispatch.basic import (
 from pytensor.link.numba.dispatch.compile_ops import numba_deepcopy
 from pytensor.link.numba.linker import NumbaLinker
 from pytensor.scalar.basic import Composite
-from pytensor.scan.op import Scan
 from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.shape import SpecifyShape
 from pytensor.tensor.type_other import NoneTypeT
 
-__all__ = ["is_flat_loop", "with_flat_loops"]
+from pymc_svi.engine.loop_source import LoopSource, is_loop
+
+__all__ = ["Source", "with_flat_loops"]
 
 
 def with_flat_loops(mode: Mode) -> Mode:
@@ -63,7 +64,7 @@ class FlatLoopLinker(NumbaLinker):
 
     def fgraph_convert(self, fgraph: FunctionGraph, order: Sequence[Apply], **kwargs: Any):
         """Return a Python function for numba and the key of its cache, if it can have one."""
-        return _Source().function(fgraph, order)
+        return Source().function(fgraph, order)
 
     def jit_compile(self, fn_and_cache: tuple[Callable, str | None]) -> Callable:
         """Return the compiled function.
@@ -80,7 +81,7 @@ class FlatLoopLinker(NumbaLinker):
         )
 
 
-class _Source:
+class Source:
     """The source of one function, and what it refers to."""
 
     def __init__(self) -> None:
@@ -124,8 +125,8 @@ class _Source:
     def graph(self, order: Iterable[Apply]) -> Iterable[str]:
         """Yield a line or a loop for each operation."""
         for node in order:
-            if is_flat_loop(node):
-                yield from self.loop(node)
+            if is_loop(node):
+                yield from LoopSource(self, node).lines()
             elif isinstance(node.op, Composite):
                 yield from self.composite(node)
             elif isinstance(node.op, SpecifyShape):
@@ -175,35 +176,6 @@ class _Source:
         results = ", ".join([self.new(variable) for variable in node.outputs])
         return f"{results} = {name}({arguments})"
 
-    def loop(self, node: Apply) -> Iterable[str]:
-        """Yield the lines of a loop: its state is in variables, what it records in arrays."""
-        op, inner = node.op, node.op.fgraph
-        carried_inputs = op.inner_untraced_sit_sot(inner.inputs)
-        owned = op.inner_owned_untraced_sit_sot(inner.inputs)
-        n_steps, step = self.local(), self.local()
-        yield f"{n_steps} = {self.name(node.inputs[0])}.item()"
-        starts = [self.name(v) for v in op.outer_untraced_sit_sot(node.inputs)]
-        carried = [self.new(v) for v in carried_inputs]
-        for variable, name, start in zip(carried_inputs, carried, starts, strict=True):
-            # A step may overwrite its state, which is somebody else's before the first.
-            yield f"{name} = {start if variable in owned else f'numba_deepcopy({start})'}"
-        records = [self.new(v) for v in op.outer_nitsot_outs(node.outputs)]
-        recorded = op.inner_nitsot_outs(inner.outputs)
-        for name, variable in zip(records, recorded, strict=True):
-            shape = ", ".join([n_steps, *(str(length) for length in variable.type.shape)])
-            yield f"{name} = np.empty(({shape},), dtype=np.{variable.type.dtype})"
-        fixed = zip(op.inner_non_seqs(inner.inputs), op.outer_non_seqs(node.inputs), strict=True)
-        self.names |= {variable: self.name(outer) for variable, outer in fixed}
-        yield f"for {step} in range({n_steps}):"
-        for line in self.graph(inner.toposort()):
-            yield f"    {line}"
-        for name, variable in zip(records, recorded, strict=True):
-            value = self.name(variable)
-            yield f"    {name}[{step}] = {value}" + ("" if variable.type.ndim else ".item()")
-        new = [self.name(v) for v in op.inner_untraced_sit_sot_outs(inner.outputs)]
-        yield f"    {', '.join(carried)}, = {', '.join(new)}," if carried else "    pass"
-        self.names |= zip(op.outer_untraced_sit_sot_outs(node.outputs), carried, strict=True)
-
     # --- names ------------------------------------------------------------------------------
 
     def local(self) -> str:
@@ -245,17 +217,3 @@ def _keep(function: Any, key: str) -> None:
 def _draws(node: Apply) -> bool:
     """Whether an operation draws random numbers."""
     return any(isinstance(variable.type, RandomType) for variable in node.inputs)
-
-
-def is_flat_loop(node: Apply) -> bool:
-    """Whether an operation is a loop that only carries a state and records what has a known shape."""
-    if not isinstance(node.op, Scan):
-        return False
-    op, info = node.op, node.op.info
-    histories = info.n_seqs + info.n_mit_mot + info.n_mit_sot + info.n_sit_sot
-    return (
-        not histories
-        and not info.as_while
-        and all(length is node.inputs[0] for length in op.outer_nitsot(node.inputs))
-        and all(None not in v.type.shape for v in op.inner_nitsot_outs(op.inner_outputs))
-    )

@@ -23,7 +23,7 @@ from pytensor.link.numba.linker import NumbaLinker
 from pytensor.scalar.math import Sigmoid, Softplus
 from pytensor.tensor.elemwise import Elemwise
 
-from pymc_svi.engine.linker import is_flat_loop
+from pymc_svi.engine.loop_source import is_flat_loop
 
 __all__ = ["with_vector_math"]
 

@@ -11,7 +11,8 @@ import pytest
 from pytensor.compile.mode import get_mode
 
 from pymc_svi.engine import training_mode
-from pymc_svi.engine.linker import FlatLoopLinker, is_flat_loop
+from pymc_svi.engine.linker import FlatLoopLinker
+from pymc_svi.engine.loop_source import is_flat_loop
 
 pytestmark = pytest.mark.filterwarnings("ignore:Scan return signature will change")
 
