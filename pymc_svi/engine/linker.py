@@ -210,7 +210,9 @@ def _keep(function: Any, key: str) -> None:
     PyTensor wraps the function in another for this, which is compiled too.
     """
     if isinstance(function._cache, NullCache):
-        CACHED_SRC_FUNCTIONS[function.py_func] = f"{key}_flat_fastmath{int(config.numba__fastmath)}"
+        CACHED_SRC_FUNCTIONS[function.py_func] = f"{key}_kept_fastmath{int(config.numba__fastmath)}"
+        # By the name of its module numba restores a function; one made from a source has none.
+        function.py_func.__globals__.setdefault("__name__", __name__)
         function._cache = _KeyedCache(function.py_func)
 
 

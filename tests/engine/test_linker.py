@@ -2,13 +2,16 @@
 
 import threading
 import time
+from weakref import WeakValueDictionary
 
 import numpy as np
 import pytensor
 import pytensor.scalar as ps
 import pytensor.tensor as pt
 import pytest
+from numba.core import environment
 from pytensor.compile.mode import get_mode
+from pytensor.link.numba import cache
 
 from pymc_svi.engine import training_mode
 from pymc_svi.engine.linker import FlatLoopLinker
@@ -183,3 +186,31 @@ def test_operations_of_any_number_of_inputs():
         return (x,), build
 
     assert_same(make)
+
+
+def test_what_two_loops_share_is_read_from_disk(tmp_path, monkeypatch):
+    """As by another process: nothing of the first loop is left in memory."""
+    monkeypatch.setattr(cache, "NUMBA_CACHE_PATH", tmp_path)
+
+    def make(power):
+        def make():
+            x = pytensor.shared(np.float32(0.5), name="x")
+
+            def build(n_steps):
+                def step():
+                    # PyTensor casts a float32 sum, by a function that belongs to no module.
+                    new = pt.tensor_from_scalar(ps.add(*[pt.scalar_from_tensor(x)] * 2))
+                    return new**power, {x: new}
+
+                values, updates = pytensor.scan(step, n_steps=n_steps)
+                return [values], updates
+
+            return (x,), build
+
+        return make
+
+    assert_same(make(2))
+    kept = {path.name for path in tmp_path.glob("*_kept_*")}
+    monkeypatch.setattr(environment.Environment, "_memo", WeakValueDictionary())
+    assert_same(make(3))
+    assert any("cast_scalar_outputs" in name for name in kept)
