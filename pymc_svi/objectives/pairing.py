@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from pytensor.graph.basic import Variable
+from pytensor.graph.basic import Apply, Variable
+from pytensor.graph.traversal import ancestors, applys_between
+from pytensor.scan.op import Scan
+from pytensor.tensor.random.type import RandomType
 
 from pymc_svi.config import complain
 from pymc_svi.enumeration.marking import is_enumerated, summed
@@ -67,6 +70,7 @@ def paired_traces(
     drawn += [site.value for site in model_trace.latent.values() if is_enumerated(site)]
     for traced in (guide_trace, model_trace):
         derive_densities(traced, drawn)
+    _check_loops(model_trace, guide_trace)
     return model_trace, guide_trace
 
 
@@ -269,3 +273,41 @@ def _check_same_latents(model_trace: Trace, guide_trace: Trace) -> None:
             + did_you_mean(name, model_latents),
             PairingError,
         )
+
+
+def _check_loops(model_trace: Trace, guide_trace: Trace) -> None:
+    """Refuse loops that draw a site anew: `pytensor.scan` copies what a step refers to into it."""
+    sites = [*guide_trace.sites("sample", "factor"), *model_trace.sites("sample", "factor")]
+    densities = [as_plain_tensor(site.unscaled_log_prob) for site in sites]
+    if not any(map(_drawn_in_loops, applys_between([], densities))):
+        return
+    for site, density in zip(sites, densities, strict=True):
+        found = [_drawn_in_loops(node) for node in applys_between([], [density])]
+        generators = set().union(*found)
+        if generators:
+            drawn = [
+                latent.name
+                for latent in guide_trace.latent.values()
+                if generators.intersection(ancestors([as_plain_tensor(latent.value)]))
+            ]
+            drawn += [
+                latent.name
+                for latent in model_trace.latent.values()
+                if generators.intersection(ancestors([as_plain_tensor(latent.dist)]))
+            ]
+            raise PairingError(
+                sentence(
+                    f"The density of site {site.name!r} has a loop (pytensor.scan) whose step "
+                    f"refers to a draw (of {quoted(dict.fromkeys(drawn))}) without being given it, "
+                    "and would draw it anew",
+                    fix="Hand it to the step: pytensor.scan(step, ..., non_sequences=[...])",
+                )
+            )
+
+
+def _drawn_in_loops(node: Apply) -> set[Variable]:
+    """Return the random generators that a loop uses without handing them on."""
+    if not isinstance(node.op, Scan):
+        return set()
+    fixed = node.op.outer_non_seqs(node.inputs)
+    return {variable for variable in fixed if isinstance(variable.type, RandomType)}

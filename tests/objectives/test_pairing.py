@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import warnings
 
 import numpy as np
 import pymc as pm
+import pytensor
 import pytensor.tensor as pt
 import pytest
 
@@ -454,3 +456,27 @@ def test_a_draw_that_only_a_factor_speaks_for_has_an_unbiased_gradient():
         assert_mean(gradient_draws(standard_normal, program, n=20_000)["logit"], exact)
     loss = RenyiELBO(alpha=0.5, num_particles=2)
     pair(standard_normal, guide, loss=loss)
+
+
+@pytest.mark.parametrize("front_end", [lambda model: model, as_built], ids=["function", "built"])
+def test_a_loop_that_draws_a_site_anew_is_refused(front_end):
+    def model(given):
+        m = pm.Normal("m")
+        path = pytensor.scan(
+            (lambda y, last, m: 0.5 * last + m * y)
+            if given
+            else (lambda y, last: 0.5 * last + m * y),
+            sequences=[pt.arange(3.0)],
+            outputs_info=[pt.zeros(())],
+            non_sequences=[m] if given else [],
+            return_updates=False,
+        )
+        pm.Normal("y", path, 1.0, observed=np.zeros(3))
+
+    def guide():
+        pm.Normal("m", param("loc", 0.3))
+
+    pair(front_end(functools.partial(model, True)), guide)
+    message = r"site 'y' has a loop .* refers to a draw \(of 'm'\) without.*non_sequences="
+    with pytest.raises(PairingError, match=message):
+        pair(front_end(functools.partial(model, False)), guide)
