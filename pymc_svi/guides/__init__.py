@@ -32,6 +32,7 @@ from pymc_svi.guides.particles import AutoParticles
 from pymc_svi.guides.regressive import AutoRegressive
 from pymc_svi.guides.semi_dais import AutoSemiDAIS
 from pymc_svi.guides.structured import AutoStructured
+from pymc_svi.guides.whitening import whiten
 
 __all__ = [
     "AutoBNAFNormal",
@@ -67,4 +68,5 @@ __all__ = [
     "init_to_sample",
     "init_to_uniform",
     "init_to_value",
+    "whiten",
 ]
