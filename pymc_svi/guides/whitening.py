@@ -65,7 +65,8 @@ def whiten(
     ...     line = pm.Flat("line", shape=2)
     ...     _ = pm.Normal("sales", line[0] + line[1] * year, 200.0, observed=sales)
     >>> white = whiten(model)
-    >>> svi = SVI(white, AutoNormal(white), optim.Adam(optim.cosine_decay(0.05, 1_000)))
+    >>> guide = AutoNormal(white, init_scale=1.0)
+    >>> svi = SVI(white, guide, optim.Adam(optim.cosine_decay(0.05, 1_000)))
     >>> result = svi.run(1_000, random_seed=1, progressbar=False)
     >>> draws = result.sample_posterior(4_000, random_seed=2).posterior["line"].values[0]
     >>> bool(abs(draws[:, 1].mean() - 303.0) < 1.0), bool(abs(draws[:, 1].std() - 7.76) < 0.5)
