@@ -57,7 +57,7 @@ def whiten(
 
     >>> import numpy as np
     >>> import pymc as pm
-    >>> from pymc_svi import SVI, optim
+    >>> from pymc_svi import SVI, Trace_ELBO, optim
     >>> from pymc_svi.guides import AutoNormal, whiten
     >>> year = np.arange(2_000.0, 2_020.0)
     >>> sales = 300.0 * (year - 1_990.0) + np.where(year % 2, 200.0, -200.0)
@@ -66,10 +66,10 @@ def whiten(
     ...     _ = pm.Normal("sales", line[0] + line[1] * year, 200.0, observed=sales)
     >>> white = whiten(model)
     >>> guide = AutoNormal(white, init_scale=1.0)
-    >>> svi = SVI(white, guide, optim.Adam(optim.cosine_decay(0.05, 1_000)))
-    >>> result = svi.run(1_000, random_seed=1, progressbar=False)
+    >>> svi = SVI(white, guide, optim.Adam(0.01), Trace_ELBO(sticking_the_landing=True))
+    >>> result = svi.run(500, random_seed=1, progressbar=False)
     >>> draws = result.sample_posterior(4_000, random_seed=2).posterior["line"].values[0]
-    >>> bool(abs(draws[:, 1].mean() - 303.0) < 1.0), bool(abs(draws[:, 1].std() - 7.76) < 0.5)
+    >>> bool(abs(draws[:, 1].mean() - 303.0) < 0.5), bool(abs(draws[:, 1].std() - 7.76) < 0.3)
     (True, True)
     """
     guide = AutoLaplaceApproximation(model, init_loc_fn=init_loc_fn)
