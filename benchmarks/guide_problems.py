@@ -18,9 +18,12 @@ FAMILIES = (
 
 SHARED = ("eight_schools", "regression", "logistic", "poisson", "curved")
 GUIDES = (
+    "AutoNormal",
     "AutoDiagonalNormal",
     "AutoLowRankMultivariateNormal",
     "AutoMultivariateNormal",
+    "AutoIAFNormal",
+    "AutoBNAFNormal",
     "AutoDAIS",
 )
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pymc as pm
 from pytensor.graph.basic import Variable
+from pytensor.graph.replace import graph_replace
 from scipy.special import ndtri
 
 from pymc_svi.enumeration import has_finite_support
@@ -296,16 +297,18 @@ class AutoGuide(ABC):
         raise NotImplementedError(
             sentence(
                 f"{type(self).__name__} has no distribution of its own in unconstrained space",
-                fix="Use its draws: sample_posterior(params)",
+                fix="Use its draws, sample_posterior(params), or how it makes them, "
+                "to_model(params)",
             )
         )
 
     def to_model(self, params: Mapping[str, Any], *args, **kwargs) -> pm.Model:
         """Return the fitted guide as a model: its law, without the data.
 
-        The unconstrained elements are its random variables; the latent sites of the original
-        model, under their names and with their dims, and its deterministics follow from them.
-        ``pm.sample_prior_predictive`` of it draws from the guide.
+        The unconstrained elements are its random variables, or whatever else the guide draws to
+        make them; the latent sites of the original model, under their names and with their dims,
+        and its deterministics follow from them. ``pm.sample_prior_predictive`` of it draws from
+        the guide.
 
         Parameters
         ----------
@@ -315,9 +318,11 @@ class AutoGuide(ABC):
             Arguments of the model; by default those the guide was last run with.
         """
         fitted = self.at(params, *args, **kwargs)
-        latents = fitted.prototype().latents
-        posterior = self.get_posterior(params, *fitted.args, **fitted.kwargs)
-        return fitted.as_model(latents, self.register_posterior, posterior)
+        try:
+            posterior = self.get_posterior(params, *fitted.args, **fitted.kwargs)
+        except NotImplementedError:
+            return fitted.as_model_of_draws(f"{self.prefix}_draw")
+        return fitted.as_model(fitted.prototype().latents, self.register_posterior, posterior)
 
     def as_prior(self, model: Program, params: Mapping[str, Any], *args, **kwargs) -> Program:
         """Return a model with the fitted guide in the place of its prior.
@@ -360,10 +365,17 @@ class AutoGuide(ABC):
         self, model: pm.Model, posterior: Any, latents: Mapping[str, Latent]
     ) -> Mapping[str, Variable]:
         """Make the variables of :meth:`get_posterior` part of a model; return each site's."""
-        return {
-            name: model.register_rv(dist, f"{name}_unconstrained")
-            for name, dist in posterior.items()
-        }
+        points: dict[str, Variable] = {}
+        for name, dist in posterior.items():
+            # The law of a site may be that given the sites before it.
+            earlier = {
+                posterior[other]: as_plain_tensor(point)
+                for other, point in points.items()
+                if point is not posterior[other]
+            }
+            [given] = graph_replace([dist], earlier, strict=False) if earlier else [dist]
+            points[name] = model.register_rv(given, f"{name}_unconstrained")
+        return points
 
     def marginals(
         self, params: Mapping[str, Any], latents: Mapping[str, Latent]

@@ -104,7 +104,7 @@ class AutoDelta(AutoGuide):
 
     def to_model(self, params, *args, **kwargs):
         """Return a model whose latent sites are the points."""
-        return self.at(params, *args, **kwargs).as_model_of_points()
+        return self.at(params, *args, **kwargs).as_model_of_draws(f"{self.prefix}_draw")
 
 
 def support_constraint(site: Site) -> Constraint:

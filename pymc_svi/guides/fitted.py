@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.traversal import ancestors
 
 from pymc_svi.errors import SiteError, did_you_mean, quoted, sentence
-from pymc_svi.gradients.particles import vectorize_draws
+from pymc_svi.gradients.particles import random_variables, vectorize_draws
 from pymc_svi.guides.init import constrain, log_jac_det
 from pymc_svi.guides.prototype import Latent, Prototype, quick_mode
 from pymc_svi.handlers import Handler, Site, Trace, replay, trace
@@ -171,13 +171,37 @@ class FittedGuide:
         values |= {name: (site.value, site.dims) for name, site in place.deterministics.items()}
         return _with_deterministics(model, values)
 
-    def as_model_of_points(self) -> pm.Model:
-        """Return a model of a guide whose values follow from its params alone."""
+    def as_model_of_draws(self, name: str) -> pm.Model:
+        """Return a model of whatever the guide draws, and of the values that follow from it.
+
+        Parameters
+        ----------
+        name : str
+            What the random variables are called, before their number.
+        """
         guide_trace, model_trace, _ = self.traces()
         sites = [model_trace[name] for name in guide_trace.latent if name in model_trace]
         sites += model_trace.sites("deterministic")
         values = {site.name: (site.value, site.dims) for site in sites}
-        return _with_deterministics(self._empty_model(), values)
+        model = self._empty_model()
+        with no_handlers():
+            draws = random_variables([as_plain_tensor(value) for value, _ in values.values()])
+            for number, draw in enumerate(draws):
+                model.register_rv(draw, f"{name}_{number}", default_transform=None)
+        return _with_deterministics(model, values)
+
+    def chained(self, law: Callable[[Site], Variable]) -> dict[str, Variable]:
+        """Draw each latent site from a law in unconstrained space, given the sites before it.
+
+        Parameters
+        ----------
+        law : callable
+            ``law(site)`` is an unnamed distribution.
+        """
+        chain = _Chain(law)
+        with self.apart(), chain:
+            run_program(self.guide.visible_model(), *self.args, **self.kwargs)
+        return chain.laws
 
     def _empty_model(self) -> pm.Model:
         coords = {dim: values for dim, values in self.context.coords.items() if values is not None}
@@ -203,6 +227,21 @@ def _with_deterministics(model: pm.Model, values: Mapping[str, tuple[Variable, A
             # A view: PyMC names what it is given.
             pm.Deterministic(name, view_op(as_plain_tensor(value)), dims=dims)
     return model
+
+
+class _Chain(Handler):
+    """Put each latent site at a draw of its law, which may depend on the sites before it."""
+
+    def __init__(self, law: Callable[[Site], Variable]):
+        super().__init__()
+        self.law = law
+        self.laws: dict[str, Variable] = {}
+
+    def process_message(self, site: Site) -> None:
+        """Set the value of a latent site."""
+        if site.is_latent and site.value is None:
+            self.laws[site.name] = self.law(site)
+            site.value = constrain(site, self.laws[site.name])
 
 
 class Place(Handler):

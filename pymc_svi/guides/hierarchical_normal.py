@@ -28,37 +28,37 @@ __all__ = ["AutoHierarchicalNormal"]
 class AutoHierarchicalNormal(AutoGuide):
     """Mean-field guide whose means follow the prior's: for hierarchical models as they are written.
 
-        In unconstrained space a site is Normal with the mean ``loc + weight * center``, where
-        ``center`` is the support point of its prior (the mean, for most) given the guide's draws of
-        the sites that it depends on. So the members of a group move with the mean of their group,
-        which independent Normals cannot do, at one more param an element. Sites whose prior depends on
-        no other site have no weight.
+    In unconstrained space a site is Normal with the mean ``loc + weight * center``, where
+    ``center`` is the support point of its prior (the mean, for most) given the guide's draws of
+    the sites that it depends on. So the members of a group move with the mean of their group,
+    which independent Normals cannot do, at one more param an element. Sites whose prior depends on
+    no other site have no weight.
 
-        For a site ``x`` the params are ``x_auto_loc``, ``x_auto_scale`` and ``x_auto_weight``.
+    For a site ``x`` the params are ``x_auto_loc``, ``x_auto_scale`` and ``x_auto_weight``.
 
     Parameters
     ----------
-        model : callable or pymc.Model
-            The model.
-        hierarchical_sites : collection of str, optional
-            The sites whose means follow their prior's. By default all whose prior depends on others.
-        prefix : str, default "auto"
-            Part of the names of the params.
-        init_loc_fn : callable, default ``init_to_initial_point``
-            Where the means start; see :mod:`pymc_svi.guides.init`.
-        init_scale : float, default 0.1
-            Where the scales start, in unconstrained space.
-        init_weight : float, default 1.0
-            Where the weights start.
+    model : callable or pymc.Model
+        The model.
+    hierarchical_sites : collection of str, optional
+        The sites whose means follow their prior's. By default all whose prior depends on others.
+    prefix : str, default "auto"
+        Part of the names of the params.
+    init_loc_fn : callable, default ``init_to_initial_point``
+        Where the means start; see :mod:`pymc_svi.guides.init`.
+    init_scale : float, default 0.1
+        Where the scales start, in unconstrained space.
+    init_weight : float, default 1.0
+        Where the weights start.
 
     Raises
     ------
-        SiteError
-            When it is run: if a name is not that of a site whose prior depends on others.
+    SiteError
+        When it is run: if a name is not that of a site whose prior depends on others.
 
     References
     ----------
-        Ambrogioni et al. (2021), Automatic structured variational inference.
+    Ambrogioni et al. (2021), Automatic structured variational inference.
 
     Examples
     --------
@@ -138,6 +138,25 @@ class AutoHierarchicalNormal(AutoGuide):
             return loc + scale * eps, log_density, lambda u: normal_log_density(u, loc, scale)
 
         return draw
+
+    def get_posterior(self, params, *args, **kwargs):
+        """Return the fitted Normal of each site in unconstrained space, given the sites before it.
+
+        The means of later Normals are expressions of the earlier ones.
+        """
+        fitted = self.at(params, *args, **kwargs)
+        latents = fitted.prototype().latents
+        following = self._following(latents)
+
+        def law(site: Site) -> Variable:
+            stem = f"{site.name}_{self.prefix}"
+            loc = pt.as_tensor(np.asarray(params[f"{stem}_loc"]))
+            if site.name in following:
+                loc = loc + np.asarray(params[f"{stem}_weight"]) * unconstrained_center(site)
+            shape = latents[site.name].shape
+            return pm.Normal.dist(loc, np.asarray(params[f"{stem}_scale"]), shape=shape)
+
+        return fitted.chained(law)
 
     def _following(self, latents: dict[str, Latent]) -> list[str]:
         """Return the sites whose means follow the prior's."""

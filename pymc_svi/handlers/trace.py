@@ -10,7 +10,7 @@ import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
 
 from pymc_svi.errors import SiteError, did_you_mean, quoted, sentence
-from pymc_svi.handlers.core import Handler, run_program
+from pymc_svi.handlers.core import Handler, built_model, run_program
 from pymc_svi.handlers.dependence import direct_parents
 from pymc_svi.handlers.frame import Frame, check_same_plate
 from pymc_svi.handlers.site import Site
@@ -249,14 +249,16 @@ class trace(Handler):
     def get_trace(self, *args, **kwargs) -> Trace:
         """Run the program and return its trace.
 
-        It runs in an empty model of its own, with the coords of the model context around it.
+        It runs in an empty model of its own, with the coords of the model context around it, and
+        those of the built model that it is, or is a guide of.
         """
         if self.program is None:
             raise TypeError(
                 sentence("trace has no program", fix="Use trace(program).get_trace(*args)")
             )
         context = pm.Model.get_context(error_if_none=False)
-        with trace() as recorded, scratch_model(context) as scratch:
+        built = built_model(self.program)
+        with trace() as recorded, scratch_model(context, built) as scratch:
             recorded.model = scratch
             try:
                 run_program(self.program, *args, **kwargs)

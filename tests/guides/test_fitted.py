@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pymc as pm
 import pytest
 from scipy import stats
 
+from pymc_svi import handlers
+from pymc_svi.evaluation import evaluate
 from pymc_svi.guides import (
+    AutoDAIS,
     AutoDiagonalNormal,
     AutoGaussian,
     AutoGuide,
+    AutoHierarchicalNormal,
     AutoLowRankMultivariateNormal,
     AutoMultivariateNormal,
     AutoNormal,
+    AutoParticles,
+    AutoRegressive,
     AutoStructured,
 )
 from tests.models import wedge
@@ -156,5 +164,39 @@ def test_a_guide_from_outside_gets_them_from_its_draws():
     guide = Shifted(built())
     np.testing.assert_allclose(guide.median({})["mu"], 0.0, atol=0.05)
     np.testing.assert_allclose(guide.quantiles({}, 0.9)["mu"], 1.28, atol=0.06)
-    with pytest.raises(NotImplementedError, match="has no distribution of its own"):
+    with pytest.raises(NotImplementedError, match="has no distribution of its own.*to_model"):
         guide.get_posterior({})
+
+
+# --- guides without a law of their own in unconstrained space -------------------------------------
+
+DRAWN = {
+    "AutoRegressive": AutoRegressive,
+    "AutoHierarchicalNormal": AutoHierarchicalNormal,
+    "AutoParticles": functools.partial(AutoParticles, num_particles=7),
+    "AutoDAIS": functools.partial(AutoDAIS, K=2),
+    "AutoStructured of functions": functools.partial(
+        AutoStructured,
+        conditionals="normal",
+        dependencies={"sigma": {"mu": lambda mu: 0.5 * mu.sum() ** 2}},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", DRAWN)
+def test_every_guide_as_a_model_draws_what_the_guide_draws(kind):
+    guide = DRAWN[kind](built())
+    starts = handlers.trace(guide).get_trace().sites("param")
+    params = {site.name: evaluate(site.value) + 0.05 for site in starts}
+    model = guide.to_model(params)
+    assert model.named_vars_to_dims["mu"] == ("city",)
+    assert not model.observed_RVs
+    with model:
+        prior = pm.sample_prior_predictive(4_000, random_seed=1).prior
+    np.testing.assert_allclose(prior["twice"], 2 * prior["mu"])
+    draws = guide.sample_posterior(params, 4_000, random_seed=2)
+    for i in range(2):
+        assert stats.ks_2samp(prior["mu"].values[0, :, i], draws["mu"][:, i]).pvalue > 1e-3
+    assert stats.ks_2samp(prior["sigma"].values[0], draws["sigma"]).pvalue > 1e-3
+    product = prior["sigma"].values[0] * prior["mu"].values[0, :, 0]
+    assert stats.ks_2samp(product, draws["sigma"] * draws["mu"][:, 0]).pvalue > 1e-3

@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import norm
 
 from pymc_svi import SVI, Trace_ELBO, handlers, plate, subsample
+from pymc_svi.evaluation import evaluate
 from pymc_svi.gradients import NoPathwiseDraw
 from pymc_svi.gradients.draws import pathwise
 from pymc_svi.guides import AutoHierarchicalNormal, AutoRegressive, init_to_value
@@ -268,3 +269,42 @@ def test_init_scale_must_be_positive(family):
 def test_a_transform_that_the_prior_does_not_respect_is_refused():
     with pytest.raises(ValueError, match="site 'x' has a transform of the model's own.*Ordered"):
         trace(AutoRegressive(ordered_vector)).get_trace()
+
+
+# --- the fitted law --------------------------------------------------------------------------------
+
+
+def exact_moments() -> tuple[np.ndarray, np.ndarray]:
+    """Mean and covariance of ``(mu, *theta)`` given the data."""
+    prior = np.zeros((5, 5))
+    prior[0, 0] = 1 / 4.0
+    prior[1:, 1:] += np.eye(4) / SPREAD**2
+    prior[0, 1:] = prior[1:, 0] = -1 / SPREAD**2
+    prior[0, 0] += 4 / SPREAD**2
+    likelihood = np.diag([0.0, *[1 / NOISE**2] * 4])
+    cov = np.linalg.inv(prior + likelihood)
+    return cov @ np.array([0.0, *(Y / NOISE**2)]), cov
+
+
+def test_the_law_is_that_of_each_site_given_those_before_it():
+    params, _ = groups_exact()
+    model = AutoHierarchicalNormal(groups).to_model(params)
+    assert [rv.name for rv in model.free_RVs] == ["mu_unconstrained", "theta_unconstrained"]
+    log_density = model.compile_logp()
+    mean, cov = exact_moments()
+    for point in np.random.default_rng(0).normal(size=(5, 5)):
+        found = log_density({"mu_unconstrained": point[0], "theta_unconstrained": point[1:]})
+        assert found == pytest.approx(gaussian_log_density(point, mean, cov), abs=1e-9)
+
+
+def test_the_law_as_a_prior_follows_the_values_of_its_own_sites():
+    """Given ``mu``, the prior of ``theta`` is that given this value, not given another draw."""
+    params, _ = groups_exact()
+    updated = AutoHierarchicalNormal(groups).as_prior(groups, params)
+    mean, cov = exact_moments()
+    point = np.array([0.7, 0.1, -0.2, 0.3, 0.9])
+    values = {"mu_unconstrained": point[0], "theta_unconstrained": point[1:]}
+    for program in (updated, as_built(updated)):
+        run = handlers.trace(handlers.condition(program, data=values)).get_trace()
+        expected = gaussian_log_density(point, mean, cov) + norm.logpdf(Y, point[1:], NOISE).sum()
+        assert evaluate(run.log_prob_sum()) == pytest.approx(expected, rel=1e-8)
