@@ -7,12 +7,16 @@ from typing import Any
 
 from pymc_svi.errors import did_you_mean, quoted, sentence
 from pymc_svi.handlers.core import Program
+from pymc_svi.optim import Adam, cosine_decay
 from pymc_svi.results import SVIRunResult
 from pymc_svi.svi import SVI
 from pymc_svi.trainer import ADVI, ASVGD, SVGD, FullRankADVI, Inference, Trainer
 from pymc_svi.trainer.inference import context_model
 
 __all__ = ["fit"]
+
+# The first step size, and the last as a fraction of it.
+_STEP_SIZE, _LAST = 0.05, 0.01
 
 _METHODS: dict[str, Callable[..., Inference]] = {
     "advi": ADVI,
@@ -47,7 +51,10 @@ def fit(
     n : int, default 10_000
         Number of steps.
     optim, loss : optional
-        Optimizer and objective, as for :class:`~pymc_svi.SVI`.
+        Optimizer and objective, as for :class:`~pymc_svi.SVI`. The optimizer of ADVI is
+        ``Adam(cosine_decay(0.05, n, 0.01))`` if none is given: its steps begin large, as the
+        posterior may be far from the start, and end small, so that the result does not depend on
+        the last draws.
     dataloader : DataLoader, optional
         Data in batches.
     callbacks : iterable of callable
@@ -69,9 +76,7 @@ def fit(
     >>> with pm.Model() as model:
     ...     x = pm.Normal("x", 0.0, 1.0)
     ...     y = pm.Normal("y", x, 1.0, observed=2.0)
-    >>> result = ps.fit(
-    ...     model, "advi", 2_000, optim=ps.optim.Adam(0.02), random_seed=1, progressbar=False
-    ... )
+    >>> result = ps.fit(model, "advi", 2_000, random_seed=1, progressbar=False)
     >>> abs(float(result.params["x_auto_loc"]) - 1.0) < 0.1
     True
     """
@@ -84,6 +89,8 @@ def fit(
                 + did_you_mean(method, _METHODS)
             )
         model = context_model(model, "fit")
+        if optim is None and method in ("advi", "fullrank_advi") and n > 0:
+            optim = Adam(cosine_decay(_STEP_SIZE, n, _LAST))
         if loss is not None:
             if method in ("svgd", "asvgd"):
                 raise TypeError(

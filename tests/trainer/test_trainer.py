@@ -94,6 +94,21 @@ def test_fit_names_its_methods():
         fit(lambda: pm.Normal("x"), method="advl")
 
 
+@pytest.mark.parametrize("method", ["advi", "fullrank_advi"])
+def test_fit_steps_are_large_at_first_and_small_at_last(method):
+    """Constant ones of 0.001 would be at 2.5 when they end, those of 0.05 still be moving."""
+    with pm.Model() as far:
+        mu = pm.Normal("mu", 0, 100)
+        pm.Normal("y", mu, 0.5, observed=10.0)
+    result = fit(far, method, 2_500, random_seed=0, progressbar=False)
+    falling = optim.Adam(optim.cosine_decay(0.05, 2_500, 0.01))
+    same = fit(far, method, 2_500, optim=falling, random_seed=0, progressbar=False)
+    np.testing.assert_array_equal(result.losses, same.losses)
+    draws = result.sample_posterior(4_000, random_seed=1).posterior["mu"].values
+    assert abs(draws.mean() - 10.0) < 0.05
+    assert abs(draws.std() / 0.5 - 1) < 0.1
+
+
 def test_callbacks_are_called_with_what_they_take():
     seen = []
     trainer(
