@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pymc as pm
@@ -21,6 +22,7 @@ from pytensor_ml.pytensorf import (
     collect_trainable_params,
     rewrite_for_prediction,
 )
+from pytensor_ml.state import initialize_params
 
 from pymc_svi.constraints import Constraint, as_constraint, real
 from pymc_svi.errors import InitializationError, SiteError, did_you_mean, quoted, sentence
@@ -444,6 +446,8 @@ def module(
     name: str,
     network: Callable[..., Variable],
     prior: Mapping[str, Variable] | Variable | Callable[..., Variable | None] | None = None,
+    *,
+    redraw: bool = False,
 ) -> Callable[..., Variable]:
     """Register a neural network: its trainable parameters become params, or have a prior.
 
@@ -464,6 +468,11 @@ def module(
         Prior of the parameters: one for all; by name within the network; or a function of name
         and shape that returns one, or None. A prior of fewer dimensions is independent over the
         others. Parameters without a prior are learned.
+    redraw : bool, default False
+        Start at parameters that are drawn anew from the initializers of their layers, with the
+        ``random_seed`` of the fit: equal seeds give equal fits, though ``pytensor_ml`` draws a new
+        network's parameters without a seed. By default they start where the network has them,
+        such as those that it was pretrained to.
 
     Returns
     -------
@@ -516,7 +525,7 @@ def module(
                         )
                     )
                 taken.append(weight.name)
-                values[weight] = _weight_site(name, weight, prior)
+                values[weight] = _weight_site(name, weight, prior, redraw)
         _check_priors(name, prior, taken)
         statistics = collect_non_trainable_updates(outputs)
         written.update(statistics)
@@ -562,14 +571,20 @@ def _statistic_site(module_name: str, statistic: Variable) -> Site:
     return _declared(record, model)
 
 
-def _weight_site(module_name: str, weight: Variable, prior: Any) -> Variable:
+def _weight_site(module_name: str, weight: Variable, prior: Any, redraw: bool) -> Variable:
     name, value = f"{module_name}.{weight.name}", weight.get_value()
     if isinstance(prior, Mapping):
         prior = prior.get(weight.name)
     elif callable(prior) and not isinstance(prior, Variable):
         prior = prior(weight.name, value.shape)
     if prior is None:
-        return param(name, weight.get_value).astype(weight.type.dtype)
+
+        def drawn() -> np.ndarray:
+            rng = np.random.default_rng([init_seed(), crc32(name.encode())])
+            return initialize_params([weight], rng=rng)[0]
+
+        start = drawn if redraw else weight.get_value
+        return param(name, start).astype(weight.type.dtype)
     missing = value.ndim - prior.type.ndim
     shape = (*value.shape[: max(missing, 0)], *batch_shape(prior))
     return sample(name, with_batch_shape(prior, shape)).astype(weight.type.dtype)

@@ -7,6 +7,7 @@ import pymc as pm
 import pytensor.tensor as pt
 import pytest
 from pytensor_ml.layers import Linear, Sequential
+from pytensor_ml.pytensorf import collect_trainable_params
 from scipy import stats
 
 from pymc_svi import SVI, constraints, deterministic, factor, module, optim, param, sample
@@ -209,6 +210,33 @@ def test_a_prior_of_no_parameter_of_the_network_is_refused():
         pm.Model(),
     ):
         module("net", layer, prior={"fc_w": pm.Normal.dist()})(X)
+
+
+def test_redrawn_weights_follow_the_seed_and_others_are_those_of_the_network():
+    X = np.ones((4, 2))
+
+    def start(seed, **settings):
+        network = Sequential(Linear("one", n_in=2, n_out=3), Linear("two", n_in=3, n_out=2))
+        weights = {}
+
+        def model():
+            pm.Normal("y", module("net", network, **settings)(X).sum(axis=1), 1.0, observed=X[:, 0])
+            found = collect_trainable_params(network(pt.as_tensor(X)))
+            weights.update({weight.name: weight.get_value() for weight in found})
+
+        found = SVI(model, lambda: None).init(random_seed=seed).params
+        return {name: np.asarray(value) for name, value in found.items()}, weights
+
+    (first, own), (second, _) = start(3, redraw=True), start(3, redraw=True)
+    assert first.keys() == {"net.one_W", "net.one_b", "net.two_W", "net.two_b"}
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name])
+    assert not np.allclose(first["net.one_W"], own["one_W"])
+    assert not np.allclose(first["net.one_W"], start(4, redraw=True)[0]["net.one_W"])
+    assert not np.allclose(first["net.one_W"].ravel(), first["net.two_W"].ravel())
+    assert np.abs(first["net.one_W"]).max() <= np.sqrt(6 / 5)  # Xavier's uniform law
+    kept, own = start(3)
+    np.testing.assert_array_equal(kept["net.one_W"], own["one_W"])
 
 
 def test_a_network_in_a_built_model_can_be_lifted():
