@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -139,11 +140,20 @@ class TableSource(ABC):
     def tables(self, epoch: int, seed: int) -> Iterator[tuple[str, Batch]]:
         """Yield the tables of one epoch, each with what it is called in messages."""
 
-    def stacks(self, epoch: int, seed: int) -> Iterator[Batch]:
-        """Yield the batches of one epoch, many at a time: arrays of shape (batches, rows, ...)."""
+    def stacks(self, epoch: int, seed: int, ahead: bool = False) -> Iterator[Batch]:
+        """Yield the batches of one epoch, many at a time: arrays of shape (batches, rows, ...).
+
+        Parameters
+        ----------
+        epoch, seed : int
+            Which epoch, and the seed of its order.
+        ahead : bool, default False
+            Read the next table in another thread while this one is shuffled.
+        """
         generator = np.random.default_rng([seed, epoch, 1]) if self.shuffle else None
+        tables = self.tables(epoch, seed)
         yield from stacked(
-            self._checked(epoch, seed),
+            self._checked(one_ahead(tables) if ahead else tables),
             self.batch_size,
             self.drop_last,
             generator,
@@ -156,9 +166,9 @@ class TableSource(ABC):
             for number in range(len(next(iter(stack.values())))):
                 yield {name: array[number] for name, array in stack.items()}
 
-    def _checked(self, epoch: int, seed: int) -> Iterator[Batch]:
+    def _checked(self, tables: Iterable[tuple[str, Batch]]) -> Iterator[Batch]:
         first: Batch | None = None
-        for where, table in self.tables(epoch, seed):
+        for where, table in tables:
             checked = checked_arrays(table, where)
             first = first or checked
             yield check_kinds(checked, first, where)
@@ -298,6 +308,16 @@ def _column(table: Any, name: str) -> np.ndarray:
             )
         )
     return column.to_numpy()
+
+
+def one_ahead[T](items: Iterator[T]) -> Iterator[T]:
+    """Yield items, the next one of which is being made in another thread."""
+    end = object()
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="reading") as thread:
+        coming = thread.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = thread.submit(next, items, end)
+            yield item  # type: ignore[misc]
 
 
 def _in_order(items: Sequence[Any], epoch: int, seed: int, shuffle: bool) -> Iterator[Any]:

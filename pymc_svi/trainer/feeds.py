@@ -307,7 +307,7 @@ class StreamFeed(DataFeed):
         """Yield what a source stacks itself, in parts that are not too long."""
         epoch, skipped = divmod(step, source.n_batches)
         while True:
-            for stack in source.stacks(epoch, self.seed):
+            for stack in source.stacks(epoch, self.seed, ahead=self.loader.prefetch):
                 size = len(stack[self._name])
                 most = _most_steps(sum(array.nbytes for array in stack.values()) // size)
                 for start in range(skipped, size, most):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pandas
 import polars
@@ -15,6 +17,7 @@ from pyarrow import parquet
 from pymc_svi import SVI, DataLoader, Trainer, callbacks
 from pymc_svi.data import DataError
 from pymc_svi.data.columns import Columns
+from pymc_svi.data.sources import one_ahead
 from pymc_svi.guides import AutoNormal
 
 FAST = {"compile_kwargs": {"mode": "FAST_COMPILE"}}
@@ -244,3 +247,33 @@ def test_more_files_than_are_held_open(tmp_path):
         rows = np.concatenate([batch["X"] for batch in loader.batches(epoch)])
         np.testing.assert_array_equal(np.sort(rows[:, 0]), values.ravel())
         np.testing.assert_array_equal(rows[:, 1], rows[:, 0] + 0.5)
+
+
+# --- reading ahead ---------------------------------------------------------------------------------
+
+
+def test_tables_read_ahead_are_the_same_tables_and_errors_come_in_their_place():
+    def tables():
+        yield from range(3)
+        raise OSError("the disk is gone")
+
+    found = []
+    with pytest.raises(OSError, match="the disk is gone"):
+        for table in one_ahead(tables()):
+            found.append((table, threading.active_count()))
+    assert [table for table, _ in found] == [0, 1, 2]
+    assert not [t for t in threading.enumerate() if t.name.startswith("reading")]
+    assert list(one_ahead(iter([]))) == []
+
+
+def test_an_epoch_that_is_left_ends_its_reading(tmp_path):
+    columns = {"x": np.arange(1_000.0), "y": np.arange(1_000.0)}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet", row_group_size=100)
+    loader = DataLoader.from_parquet(tmp_path, batch_size=10, buffer_size=100)
+    ahead = loader.source.stacks(0, 3, ahead=True)
+    for mine, plain in zip(ahead, loader.source.stacks(0, 3), strict=False):
+        np.testing.assert_array_equal(mine["x"], plain["x"])
+        np.testing.assert_array_equal(mine["x"], mine["y"])
+        break
+    ahead.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("reading")]
