@@ -13,7 +13,7 @@ from pymc_svi.handlers.core import Handler, Program
 from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.substitute import GivenValues
 from pymc_svi.handlers.trace import Trace
-from pymc_svi.handlers.values import as_site_value
+from pymc_svi.handlers.values import as_observed_value
 
 __all__ = ["condition", "uncondition"]
 
@@ -63,7 +63,7 @@ class condition(GivenValues):
             return
         value = self.value_for(site)
         if value is not None:
-            site.value = as_site_value(_known(value), site.dist, site.name, site.dims)
+            site.value = as_observed_value(_known(value), site.dist, site.name, site.dims)
             site.observed = True
 
     def _refuse(self, site: Site) -> None:

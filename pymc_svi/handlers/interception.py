@@ -32,7 +32,7 @@ from pymc_svi.handlers.plate import sized_like_data
 from pymc_svi.handlers.record import remember
 from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.stack import active_handlers, apply_stack, no_handlers
-from pymc_svi.handlers.values import Drawn, as_site_value, as_tensor_variable
+from pymc_svi.handlers.values import Drawn, as_observed_value, as_site_value, as_tensor_variable
 
 __all__ = ["factor_site", "install", "sample_site"]
 
@@ -99,7 +99,7 @@ def _emit_sample(register, model, rv, name, data, kwargs) -> Variable:
     if observed and not _is_sparse(data):
         if isinstance(rv.type, XTensorType):
             rv = sized_like_data(rv, data)
-        value = as_site_value(data, rv, full_name, dims)
+        value = as_observed_value(data, rv, full_name, dims)
 
     def default(site: Site) -> None:
         if site.type == "deterministic":  # a handler expressed the site by others

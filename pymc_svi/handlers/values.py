@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytensor.tensor as pt
 import xarray as xr
+from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
 from pytensor.tensor.type import TensorType
 from pytensor.tensor.variable import TensorConstant
@@ -18,7 +19,7 @@ from pytensor.xtensor.type import XTensorType
 from pymc_svi.errors import SiteError, quoted, sentence
 from pymc_svi.handlers.log_prob import as_plain_tensor
 
-__all__ = ["Drawn", "as_site_value", "as_tensor_variable", "describe_shape"]
+__all__ = ["Drawn", "as_observed_value", "as_site_value", "as_tensor_variable", "describe_shape"]
 
 
 class Drawn(TensorConstant):
@@ -176,6 +177,42 @@ def as_site_value(value: Any, like: Variable, name: str, dims=None) -> Variable:
     return value
 
 
+def as_observed_value(data: Any, like: Variable, name: str, dims=None) -> Variable:
+    """Return data as the value of an observed site, as :func:`as_site_value` does.
+
+    A discrete site takes whole numbers that are stored as floats, as data frames and files often
+    have them, in symbolic data too. What such data hold now is checked at once; a fraction that they
+    hold later has probability zero, which the fit reports with the name of the site.
+
+    Parameters
+    ----------
+    data : array_like or Variable
+        The data.
+    like : Variable
+        The site's random variable.
+    name : str
+        The name of the site, for messages.
+    dims : tuple of str, optional
+        The dims of the site, for messages.
+
+    Raises
+    ------
+    SiteError
+        If the shapes do not agree, or a discrete site is given fractions.
+    """
+    dtype = as_plain_tensor(like).type.dtype
+    if not isinstance(data, Variable) or dtype.startswith("float"):
+        return as_site_value(data, like, name, dims)
+    plain = as_plain_tensor(data)
+    if not plain.type.dtype.startswith("float"):
+        return as_site_value(data, like, name, dims)
+    if isinstance(data, SharedVariable):
+        _check_whole(np.asarray(data.get_value(borrow=True)), dtype, name)
+    # Far outside every support, yet far from overflow.
+    whole = pt.where(pt.eq(plain, pt.floor(plain)), plain, np.iinfo("int32").min)
+    return as_site_value(whole.astype(dtype), like, name, dims)
+
+
 def _in_order(value: Any, name: str, dims) -> Any:
     """Return an array with named dims in the order of the site's."""
     if not isinstance(value, xr.DataArray) or not dims or None in dims:
@@ -214,16 +251,20 @@ def _as_constant(value: Any, dtype: str, name: str) -> Variable:
             )
         )
     if np.issubdtype(array.dtype, np.floating) and not dtype.startswith("float"):
-        as_ints = array.astype(dtype)
-        if not np.array_equal(as_ints, array):
-            raise SiteError(
-                sentence(
-                    f"Site {name!r} is discrete ({dtype}) but was given a continuous value",
-                    found=f"{value!r}",
-                    fix="Give it integers",
-                )
-            )
+        _check_whole(array, dtype, name)
     return pt.constant(array.astype(dtype))
+
+
+def _check_whole(array: np.ndarray, dtype: str, name: str) -> None:
+    fractions = array[array != np.floor(array)]
+    if fractions.size:
+        raise SiteError(
+            sentence(
+                f"Site {name!r} is discrete ({dtype}) but was given a continuous value",
+                found=f"{fractions[0]}",
+                fix="Give it integers",
+            )
+        )
 
 
 def _shape_message(name, found, expected, dims) -> str:

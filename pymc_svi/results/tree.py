@@ -62,7 +62,9 @@ def site_dataset(
         if known.get(dim) is not None
     }
     if sample_dims:
-        values = {n: v.reshape(*sample_shape, *v.shape[1:]) for n, v in values.items()}
+        # numpy cannot infer the -1 of an array without elements.
+        chains = sample_shape[0]
+        values = {n: v.reshape(chains, len(v) // chains, *v.shape[1:]) for n, v in values.items()}
     return dict_to_dataset(
         dict(values),
         coords=coords,

@@ -536,3 +536,25 @@ def test_replay_sets_params_and_latent_sites():
         assert run["x"].value.eval(mode="FAST_COMPILE") == 2.0
         only_params = trace(replay(front_end, params={"loc": 1.5})).get_trace()
         assert only_params["x"].value is only_params["x"].dist
+
+
+def test_a_discrete_site_takes_whole_floats_in_symbolic_data():
+    def program(y):
+        pm.Poisson("n", 3.0, observed=y)
+
+    data = pytensor.shared(np.array([0.0, 2.0, 5.0]))
+    site = trace(program).get_trace(data)["n"]
+    assert site.value.type.dtype == "int64"
+    exact = pm.logp(pm.Poisson.dist(3.0), np.array([0, 2, 5])).eval(mode="FAST_COMPILE")
+    np.testing.assert_allclose(site.log_prob.eval(mode="FAST_COMPILE"), exact)
+    data.set_value(np.array([0.0, 2.5, 5.0]))  # later values cannot be refused, only impossible
+    exact[1] = -np.inf
+    np.testing.assert_allclose(site.log_prob.eval(mode="FAST_COMPILE"), exact)
+    with pytest.raises(SiteError, match=r"'n' is discrete.*Found: 2\.5\. Give it integers"):
+        trace(program).get_trace(data)
+
+    def latent():
+        pm.Poisson("n", 3.0, shape=3)
+
+    with pytest.raises(SiteError, match=r"'n' is discrete.*Found: 2\.5"):
+        trace(condition(latent, data={"n": data})).get_trace()

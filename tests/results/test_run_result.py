@@ -323,3 +323,13 @@ def test_deterministics_that_depend_on_data_alone_and_on_params_are_computed():
     np.testing.assert_allclose(posterior["twice"], 2 * posterior["x"])
     np.testing.assert_allclose(posterior["total"], np.full((1, 6), MEASUREMENTS.sum()))
     np.testing.assert_allclose(posterior["of scale"], np.full((1, 6), result.params["scale"]))
+
+
+def test_draws_of_a_site_without_elements_have_its_shape():
+    with pm.Model() as model:
+        pm.Normal("none", shape=(0,))
+        pm.Normal("y", pm.Normal("x"), 1.0, observed=[1.0])
+    fast = {"compile_kwargs": {"mode": "FAST_COMPILE"}}
+    result = SVI(model, AutoNormal(model), **fast).run(1, progressbar=False)
+    posterior = result.sample_posterior(7).posterior
+    assert posterior["none"].shape == (1, 7, 0) and posterior["x"].shape == (1, 7)

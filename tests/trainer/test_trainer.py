@@ -377,3 +377,19 @@ def test_run_goes_on_from_a_result_or_its_state():
     first = svi.run(8, Y, random_seed=1, progressbar=False)
     for start in (first, first.state):
         assert svi.run(12, Y, init_state=start, progressbar=False).state == whole.state
+
+
+def test_counts_that_are_stored_as_floats_are_the_same_data():
+    def counts(y):
+        pm.Bernoulli("y", pm.Beta("p", 1, 1), observed=y)
+
+    whole = (Y > 2).astype(int)
+    fits = [
+        trainer(program=counts, data=data).fit(n=10, random_seed=0).losses
+        for data in (whole, whole.astype(float))
+    ]
+    np.testing.assert_array_equal(*fits)
+    late = whole.astype(float)
+    late[-1] = 0.5  # not in the rows that the step is built with
+    with pytest.raises(NonFiniteError, match="log-probability of site 'y' in the model is -inf"):
+        trainer(program=counts, data=late).fit(n=10, random_seed=0)
