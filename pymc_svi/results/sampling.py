@@ -181,9 +181,19 @@ def draw_function(
     }
     n_draws = pt.lscalar("n_draws")
     plain = _with_constant_sizes([as_plain_tensor(variable) for variable in outputs.values()])
-    vectorized = vectorize_draws(
-        plain, n_draws, {placeholders[name]: stacked[name] for name in placeholders}
-    )
+    try:
+        vectorized = vectorize_draws(
+            plain, n_draws, {placeholders[name]: stacked[name] for name in placeholders}
+        )
+        one_by_one = False
+    except (NotImplementedError, TypeError, ValueError):
+        # PyTensor cannot give a batch axis to every random variable: not to a mixture that
+        # depends on draws, nor to a multinomial one of fixed size.
+        one_by_one = True
+        first = {placeholders[name]: stacked[name][0] for name in placeholders}
+        vectorized = [
+            pt.expand_dims(variable, 0) for variable in graph_replace(plain, first, strict=False)
+        ]
     vectorized, generators = own_generators(vectorized)
     function = pytensor.function(
         [n_draws, *stacked.values()],
@@ -195,7 +205,7 @@ def draw_function(
     def draw(n: int, random_seed: Any, values: Mapping[str, np.ndarray] = MappingProxyType({})):
         seed = seed_sequence(random_seed)
         sizes = [np.prod([s or 1 for s in var.type.shape], dtype=float) for var in plain]
-        batch = int(max(1, min(n, _BATCH_ELEMENTS // max([1.0, *sizes]))))
+        batch = 1 if one_by_one else int(max(1, min(n, _BATCH_ELEMENTS // max([1.0, *sizes]))))
         parts = []
         for start in range(0, n, batch):
             size = min(batch, n - start)

@@ -333,3 +333,31 @@ def test_draws_of_a_site_without_elements_have_its_shape():
     result = SVI(model, AutoNormal(model), **fast).run(1, progressbar=False)
     posterior = result.sample_posterior(7).posterior
     assert posterior["none"].shape == (1, 7, 0) and posterior["x"].shape == (1, 7)
+
+
+def test_sites_that_cannot_be_vectorised_are_predicted_draw_by_draw():
+    with pm.Model() as model:
+        p = pm.Beta("p", 2.0, 2.0)
+        split = pm.Dirichlet("split", np.ones(3))
+        pm.ZeroInflatedPoisson("visits", p, 4.0, observed=[0, 1, 3])
+        pm.Multinomial("k", n=5, p=split, observed=[1, 2, 2])
+        pm.NormalMixture("y", [0.5, 0.5], pt.stack([p, -p]), 0.1, observed=[0.0, 1.0])
+
+    def guide():  # the prior, of which the moments are known
+        pm.Beta("p", param("a", 2.0), 2.0)
+        pm.Dirichlet("split", np.ones(3))
+
+    fast = {"compile_kwargs": {"mode": "FAST_COMPILE"}}
+    result = SVI(model, guide, optim.SGD(1e-12), **fast).run(1, progressbar=False)
+    predicted = result.sample_posterior_predictive(draws=3_000, random_seed=0)
+    draws = {name: values[0].values for name, values in predicted.posterior_predictive.items()}
+    assert draws["visits"].shape == (3_000, 3) and draws["y"].shape == (3_000, 2)
+    assert np.all(draws["k"].sum(axis=-1) == 5)
+    assert_mean(draws["k"][:, 0], 5 / 3)
+    # 5 * 1/3 * 2/3 of a multinomial, times (5 + 3) / (1 + 3) as its probabilities vary.
+    assert_variance(draws["k"][:, 0], 20 / 9)
+    assert_mean(draws["visits"][:, 0], 2.0)
+    # Elements of one draw share p: E[4p * 4p] = 16 (1/4 + 1/20).
+    assert_mean(draws["visits"][:, 0] * draws["visits"][:, 1], 4.8)
+    assert_mean(draws["y"][:, 0] ** 2, 0.3 + 0.01)
+    assert_mean(draws["y"][:, 0] * draws["y"][:, 1], 0.0)
