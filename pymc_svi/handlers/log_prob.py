@@ -9,9 +9,12 @@ import numpy as np
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
-from pytensor.graph.basic import Variable
+from pymc.distributions.continuous import TruncatedNormalRV
+from pymc.distributions.truncated import TruncatedRV
+from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
+from pytensor.tensor.elemwise import DimShuffle
 from pytensor.tensor.math import sigmoid
 from pytensor.tensor.random.basic import BernoulliRV
 from pytensor.tensor.random.op import RandomVariable
@@ -72,7 +75,28 @@ def _rv_log_prob(rv: Variable, value: Variable) -> Variable:
     logits = _bernoulli_logits(rv)
     if logits is not None:
         return _bernoulli_log_prob(value, logits)
-    return as_plain_tensor(pm.logp(rv, value, warn_rvs=False))
+    return as_plain_tensor(pm.logp(_with_plain_bounds(rv), value, warn_rvs=False))
+
+
+def _with_plain_bounds(rv: Variable) -> Variable:
+    """Return a truncated variable whose constant bounds are constants.
+
+    PyMC leaves out a bound at infinity, which otherwise makes the gradient NaN, only where it is a
+    constant itself, and not one that was given the dimensions of the data.
+    """
+    node = rv.owner
+    if node is None or not isinstance(node.op, TruncatedNormalRV | TruncatedRV):
+        return rv
+    folded = [
+        pt.constant(np.expand_dims(inp.owner.inputs[0].data, inp.owner.op.augment))
+        if inp.owner is not None
+        and isinstance(inp.owner.op, DimShuffle)
+        and inp.owner.op.is_expand_dims
+        and isinstance(inp.owner.inputs[0], Constant)
+        else inp
+        for inp in node.inputs
+    ]
+    return node.clone_with_new_inputs(folded).outputs[node.outputs.index(rv)]
 
 
 def is_composed(rv: Variable) -> bool:

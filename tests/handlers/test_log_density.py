@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pymc as pm
+import pytensor
 import pytensor.tensor as pt
 import pytest
+from pymc.pytensorf import rewrite_pregrad
 
 from pymc_svi.guides.target import Target
 from pymc_svi.handlers import condition, trace
@@ -135,3 +137,18 @@ def test_a_missing_value_takes_part_in_what_follows():
         program()
     run = trace(condition(model, data={"x_unobserved": [5.0]})).get_trace()
     assert run["twice"].value.eval(mode="FAST_COMPILE").tolist() == [0.6, 10.0]
+
+
+@pytest.mark.parametrize("base", [pm.Normal.dist, pm.Logistic.dist])
+@pytest.mark.parametrize(("bounds", "y"), [((0, None), [0.5, 1.0]), ((None, 2.0), [0.5, 1.0])])
+def test_one_sided_truncation_has_the_gradient_of_pymc(base, bounds, y):
+    lower, upper = bounds
+    with pm.Model() as model:
+        mu = pm.Normal("mu")
+        pm.Truncated("t", base(mu, 1.0), lower=lower, upper=upper, observed=y)
+    expected = model.compile_dlogp(mode="FAST_COMPILE")({"mu": np.array(0.1)})
+    point = pt.dscalar("point")
+    run = trace(condition(model, data={"mu": point})).get_trace()
+    gradient = pytensor.grad(rewrite_pregrad(run.log_prob_sum()), point)
+    found = gradient.eval({point: 0.1}, mode="FAST_COMPILE")
+    np.testing.assert_allclose(found, expected[0], rtol=1e-7)
