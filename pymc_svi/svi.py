@@ -191,6 +191,15 @@ class SVI:
                     fix="Write callbacks=[function]",
                 )
             )
+        for callback in callbacks:
+            if not callable(callback):
+                raise TypeError(
+                    sentence(
+                        "run: a callback is not a function",
+                        found=f"{callback!r} of type {type(callback).__name__}",
+                        fix="Write callbacks=[function]",
+                    )
+                )
         if init_state is not None and init_params is not None:
             raise ValueError(
                 sentence("run takes init_state or init_params, not both", fix="Leave one out")
