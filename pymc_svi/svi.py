@@ -191,6 +191,7 @@ class SVI:
                     fix="Write callbacks=[function]",
                 )
             )
+        callbacks = tuple(callbacks)
         for callback in callbacks:
             if not callable(callback):
                 raise TypeError(

@@ -438,6 +438,9 @@ def test_a_single_callback_is_asked_for_as_a_list(svi):
         svi.run(1, MEASUREMENTS, callbacks=lambda state, losses: None)
     with pytest.raises(TypeError, match=r"a callback is not a function.*3 of type int.*Write"):
         svi.run(1, MEASUREMENTS, callbacks=[3])
+    steps = []
+    svi.run(1, MEASUREMENTS, callbacks=iter([lambda state, losses: steps.append(state.step)]))
+    assert steps == [1]
 
 
 def test_a_built_model_takes_no_arguments():
