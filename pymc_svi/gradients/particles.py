@@ -14,6 +14,7 @@ from pytensor.tensor.random.op import RNGConsumerOp
 from pytensor.tensor.random.type import RandomType
 
 from pymc_svi.gradients.named_dims import without_named_dims
+from pymc_svi.gradients.rebuilding import with_known_lengths
 
 __all__ = ["random_variables", "vectorize_draws"]
 
@@ -56,8 +57,8 @@ def vectorize_draws(
     >>> batch.eval().shape
     (5,)
     """
-    outputs = without_named_dims(outputs)
     batched = dict(batched or {})
+    outputs = with_known_lengths(without_named_dims(outputs), batched)
     random: set[Variable] = set(batched)
     fixed: set[Variable] = set()
     for node in toposort(outputs, blockers=list(batched)):
