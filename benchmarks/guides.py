@@ -135,6 +135,9 @@ def main() -> None:
         "",
         "## Beside NumPyro's guides of the same name",
         "",
+        "Normals have one optimum. Flows start at random weights, and where they end differs from "
+        "seed to seed by more than the standard error of an ELBO.",
+        "",
         *beside_numpyro(shared, theirs, options.guides),
         "",
         "## Compiling",

@@ -8,10 +8,11 @@ from typing import NoReturn
 
 import numpy as np
 
+from pymc_svi.constraints import real
 from pymc_svi.engine.progress import Progress
 from pymc_svi.engine.state import SVIState
 from pymc_svi.engine.training import Training
-from pymc_svi.errors import NonFiniteError, sentence
+from pymc_svi.errors import NonFiniteError, quoted, sentence
 
 __all__ = ["run_steps"]
 
@@ -135,11 +136,22 @@ def _raise_non_finite(
     before = _after(training, safe, step)
     site, what = _culprit(training)
     params = training.params.constrained(before.params)
+    anywhere = [
+        name
+        for name, record in training.params.sites.items()
+        if record.constraint is real and np.any(np.asarray(params[name]) < 0)
+    ]
+    scale = ""
+    if anywhere and " in the guide is " in what:  # a density of the guide has no other way to break
+        scale = (
+            f"If {quoted(anywhere[:3])} has to be positive, say so: "
+            "param(..., constraint=constraints.positive). Else try "
+        )
     raise NonFiniteError(
         sentence(
             f"The fit broke at step {before.step}: {what}",
             found=_short(params),
-            fix="The state before it is in the error's `state`. Try a smaller step size, "
+            fix=f"The state before it is in the error's `state`. {scale or 'Try '}a smaller step size, "
             "optim.ClippedAdam, another starting point, or run(..., stable_update=True) to "
             "leave such steps out",
         ),

@@ -247,7 +247,8 @@ def _check_same_latents(model_trace: Trace, guide_trace: Trace) -> None:
                 f"The model has latent sites that the guide does not sample: {quoted(missing)}",
                 found=f"the guide samples {quoted(guide_latents)}",
                 fix=f"Sample {quoted(missing)} in the guide, {sum_out}or condition the model on "
-                f"{them}",
+                f"{them} (by passing the data, if {'it is' if len(missing) == 1 else 'they are'} "
+                "observed)",
             )
             + hint,
             PairingError,

@@ -341,6 +341,19 @@ def test_a_start_without_a_finite_loss_breaks_at_step_zero():
     assert (caught.value.step, caught.value.site, len(caught.value.losses)) == (0, "wall", 0)
 
 
+def test_a_scale_that_went_negative_is_told_about_constraints():
+    def model():
+        pm.Normal("x")
+
+    def guide():
+        pm.Normal("x", param("loc", -0.5), param("scale", -1.0))
+
+    svi = SVI(model, guide, compile_kwargs={"mode": "FAST_COMPILE"})
+    message = "'x' in the guide is -inf.*If 'loc', 'scale' has to be positive, say so.*constraints.positive"
+    with pytest.raises(NonFiniteError, match=message):
+        svi.run(3, progressbar=False)
+
+
 # --- several random generators ----------------------------------------------------------------
 
 
