@@ -63,6 +63,7 @@ def paired_traces(
     _check_factors(guide_trace, draws)
     left_out = summed(model, unless=guide_trace) if enumerate_missing else model
     model_trace = trace(meet(left_out, trace=guide_trace)).get_trace(*args, **kwargs)
+    _check_order(model_trace, guide_trace)
     _check_same_latents(model_trace, guide_trace)
     check_plates(model_trace)
     check_plates_match(model_trace, guide_trace)
@@ -209,6 +210,23 @@ def known_shape(variable: Variable) -> tuple[int, ...]:
     if None not in static:
         return tuple(static)
     return tuple(int(n) for n in np.atleast_1d(evaluate(variable.shape)))
+
+
+def _check_order(model_trace: Trace, guide_trace: Trace) -> None:
+    """Say so if model and guide seem to be given in the order guide, model."""
+    observed = [
+        [name for name, site in traced.items() if site.type == "sample" and site.observed]
+        for traced in (model_trace, guide_trace)
+    ]
+    if observed[1] and not observed[0] and not model_trace.sites("factor"):
+        complain(
+            sentence(
+                f"The guide observes data, {quoted(observed[1])}, and the model observes none",
+                fix="The model comes first: SVI(model, guide)",
+            ),
+            PairingError,
+            default="warn",
+        )
 
 
 def _check_same_latents(model_trace: Trace, guide_trace: Trace) -> None:

@@ -72,6 +72,20 @@ def test_a_latent_that_the_guide_misses_is_named_with_the_way_out():
     assert "Sample 'intercept' in the guide, or condition the model on it" in message
 
 
+def test_a_guide_in_the_place_of_the_model_is_told():
+    def guide():
+        pm.Normal("slope", learned())
+
+    def model():
+        pm.Normal("y", pm.Normal("slope"), observed=1.0)
+
+    with pytest.warns(UserWarning, match="guide observes data, 'y', and the model.*comes first"):
+        pair(guide, model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pair(model, guide)
+
+
 def test_a_misspelt_site_is_suggested():
     def guide():
         pm.Normal("slope", learned())
