@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -10,15 +11,17 @@ from typing import Any
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
+from pymc.pytensorf import collect_default_updates
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors, toposort
+from pytensor.scan.op import Scan
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.sharedvar import TensorSharedVariable
 
 from pymc_svi.engine.arguments import Arguments
-from pymc_svi.engine.graph import own_generators
+from pymc_svi.engine.graph import own_generators, share_large_constants
 from pymc_svi.engine.seeds import seed_sequence, spawn_generators
 from pymc_svi.engine.training import training_mode
 from pymc_svi.enumeration import has_finite_support, infer_discrete
@@ -34,6 +37,9 @@ __all__ = ["FixedParams", "GuidedRun", "draw_function", "guided_run"]
 
 # Draws are evaluated in batches of at most this many numbers for the largest output.
 _BATCH_ELEMENTS = 20_000_000
+# From how many draws on a compiled loop over them, where they have loops of their own, is worth
+# the time to compile.
+_MANY_DRAWS = 100
 
 
 class FixedParams(Handler):
@@ -179,33 +185,31 @@ def draw_function(
         name: pt.tensor(name, dtype=var.type.dtype, shape=(None, *var.type.shape))
         for name, var in placeholders.items()
     }
-    n_draws = pt.lscalar("n_draws")
     plain = _with_constant_sizes([as_plain_tensor(variable) for variable in outputs.values()])
-    try:
-        vectorized = vectorize_draws(
-            plain, n_draws, {placeholders[name]: stacked[name] for name in placeholders}
-        )
-        one_by_one = False
-    except (NotImplementedError, TypeError, ValueError):
-        # PyTensor cannot give a batch axis to every random variable: not to a mixture that
-        # depends on draws, nor to a multinomial one of fixed size.
-        one_by_one = True
-        first = {placeholders[name]: stacked[name][0] for name in placeholders}
-        vectorized = [
-            pt.expand_dims(variable, 0) for variable in graph_replace(plain, first, strict=False)
-        ]
-    vectorized, generators = own_generators(vectorized)
-    function = pytensor.function(
-        [n_draws, *stacked.values()],
-        vectorized,
-        mode=training_mode(evaluation_mode()) if mode is None else mode,
-        on_unused_input="ignore",
-    )
+    pairs = {placeholders[name]: stacked[name] for name in placeholders}
+    loops = any(isinstance(node.op, Scan) for node in toposort(plain))
+    compiled: dict[bool, tuple[Callable, list[Variable]]] = {}
+
+    def function_for(n: int) -> tuple[Callable, list[Variable]]:
+        # Draws of a loop, vectorised, are a loop in Python for each draw.
+        in_a_loop = loops and mode is None and n > _MANY_DRAWS
+        if in_a_loop not in compiled:
+            if not in_a_loop:
+                try:
+                    compiled[in_a_loop] = _vectorized(plain, pairs, mode)
+                except (NotImplementedError, TypeError, ValueError):
+                    # PyTensor cannot give a batch axis to every random variable: not to a mixture
+                    # that depends on draws, nor to a multinomial one of fixed size.
+                    in_a_loop = True
+            if in_a_loop:
+                compiled[in_a_loop] = compiled[False] = _one_after_the_other(plain, pairs, mode)
+        return compiled[in_a_loop]
 
     def draw(n: int, random_seed: Any, values: Mapping[str, np.ndarray] = MappingProxyType({})):
+        function, generators = function_for(n)
         seed = seed_sequence(random_seed)
         sizes = [np.prod([s or 1 for s in var.type.shape], dtype=float) for var in plain]
-        batch = 1 if one_by_one else int(max(1, min(n, _BATCH_ELEMENTS // max([1.0, *sizes]))))
+        batch = int(max(1, min(n, _BATCH_ELEMENTS // max([1.0, *sizes]))))
         parts = []
         for start in range(0, n, batch):
             size = min(batch, n - start)
@@ -221,6 +225,50 @@ def draw_function(
         return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(outputs)}
 
     return draw
+
+
+def _vectorized(
+    outputs: Sequence[Variable], stacked: Mapping[Variable, Variable], mode: Mode | None
+) -> tuple[Callable, list[Variable]]:
+    """Compile all draws as one evaluation; return the function and its generators."""
+    n_draws = pt.lscalar("n_draws")
+    vectorized, generators = own_generators(vectorize_draws(outputs, n_draws, stacked))
+    function = pytensor.function(
+        [n_draws, *stacked.values()],
+        vectorized,
+        mode=training_mode(evaluation_mode()) if mode is None else mode,
+        on_unused_input="ignore",
+    )
+    return function, generators
+
+
+def _one_after_the_other(
+    outputs: Sequence[Variable], stacked: Mapping[Variable, Variable], mode: Mode | None
+) -> tuple[Callable, list[Variable]]:
+    """Compile a loop over draws; return the function and its generators."""
+    n_draws = pt.lscalar("n_draws")
+    values, generators = own_generators(share_large_constants(outputs))
+
+    def step(*given: Variable):
+        found = graph_replace(values, dict(zip(stacked, given, strict=True)), strict=False)
+        advanced = collect_default_updates(outputs=found)
+        return found, {rng: new for rng, new in advanced.items() if rng in set(generators)}
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Scan return signature will change")
+        found, _ = pytensor.scan(
+            step,
+            sequences=list(stacked.values()),
+            n_steps=n_draws,
+            return_list=True,
+        )
+    function = pytensor.function(
+        [n_draws, *stacked.values()],
+        found,
+        mode=training_mode() if mode is None else mode,
+        on_unused_input="ignore",
+    )
+    return function, generators
 
 
 def _with_constant_sizes(outputs: Sequence[Variable]) -> list[Variable]:

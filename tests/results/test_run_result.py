@@ -5,13 +5,15 @@ from __future__ import annotations
 import arviz as az
 import numpy as np
 import pymc as pm
+import pytensor
 import pytensor.tensor as pt
 import pytest
 import xarray as xr
 
-from pymc_svi import SVI, constraints, optim, param
+from pymc_svi import SVI, constraints, handlers, optim, param
 from pymc_svi.errors import SiteError
 from pymc_svi.guides import AutoMultivariateNormal, AutoNormal
+from pymc_svi.results.sampling import draw_function
 from tests.checks import as_built, assert_covariance, assert_mean, assert_variance
 from tests.models import (
     MEASUREMENTS,
@@ -361,3 +363,54 @@ def test_sites_that_cannot_be_vectorised_are_predicted_draw_by_draw():
     assert_mean(draws["visits"][:, 0] * draws["visits"][:, 1], 4.8)
     assert_mean(draws["y"][:, 0] ** 2, 0.3 + 0.01)
     assert_mean(draws["y"][:, 0] * draws["y"][:, 1], 0.0)
+
+
+# --- loops in a model ------------------------------------------------------------------------------
+
+
+def walk(steps=30):
+    """A loop over data, on a draw, with a draw of its own sum."""
+    x = pm.Normal("x", 1.0, 0.5)
+    path = pytensor.scan(
+        lambda v, last, x: 0.5 * last + x * v,
+        sequences=[pt.arange(float(steps))],
+        outputs_info=[pt.zeros(())],
+        non_sequences=[x],
+        return_updates=False,
+    )
+    pm.Deterministic("path", path)
+    pm.Normal("noise", path[-1], 1.0)
+
+
+def test_many_draws_of_a_loop_are_drawn_one_after_the_other_in_compiled_code():
+    traced = handlers.trace(walk).get_trace()
+    outputs = {name: traced[name].value for name in ("x", "path", "noise")}
+    draw = draw_function(outputs)
+    few, many = draw(10, 3), draw(4_000, 3)
+    weights = np.zeros(30)
+    for v in range(30):  # the path is linear in x
+        weights[v] = 0.5 * (weights[v - 1] if v else 0.0) + v
+    for draws in (few, many):
+        np.testing.assert_allclose(draws["path"], draws["x"][:, None] * weights, rtol=1e-10)
+    assert_mean(many["x"], 1.0)
+    assert_mean(many["noise"] - many["path"][:, -1], 0.0)
+    assert_variance(many["noise"] - many["path"][:, -1], 1.0)
+    assert len(np.unique(many["x"])) == 4_000
+    again = draw(4_000, 3)
+    np.testing.assert_array_equal(again["noise"], many["noise"])
+
+
+def test_many_draws_of_a_loop_at_given_values():
+    x = pt.scalar("x")
+    path = pytensor.scan(
+        lambda v, last, x: last + x * v,
+        sequences=[pt.arange(4.0)],
+        outputs_info=[pt.zeros(())],
+        non_sequences=[x],
+        return_updates=False,
+    )
+    noisy = path[-1] + pm.Normal.dist(0.0, 1e-3)
+    given = np.linspace(-1.0, 1.0, 300)
+    found = draw_function({"y": noisy}, {"x": x})(300, 0, {"x": given})["y"]
+    np.testing.assert_allclose(found, 6 * given, atol=0.01)
+    assert np.std(found - 6 * given) > 5e-4
