@@ -7,7 +7,7 @@ import pytensor
 import pytest
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = ["discrete_sites.md", "handlers.md", "objectives.md"]
+PAGES = ["choosing.md", "discrete_sites.md", "handlers.md", "objectives.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)
