@@ -162,9 +162,10 @@ class DataLoader:
         drop_last : bool, default False
             Leave out a last batch with fewer rows.
         buffer_size : int, optional
-            Rows of the buffer; those of 100 batches if not given.
+            Rows of the buffer. If not given, those of 100 batches, or of fewer, from 20 on, where
+            that were more than 250,000 rows.
         prefetch : bool, default True
-            Read ahead in a background thread.
+            Read ahead in background threads: one reads, one shuffles.
         """
         loader = cls.__new__(cls)
         loader.batch_size = positive_whole(batch_size, "batch_size")
