@@ -14,6 +14,7 @@ the one given, the others are apart.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -103,15 +104,14 @@ class Summed:
         """Lengths of the axes along which elements are summed over together."""
         return tuple(self.shape[axis] for axis in sorted(self.joint))
 
-    def n_states_with(self, axes: Iterable[int]) -> float:
-        """Number of states if elements were summed over together along more axes."""
-        n_elements = np.prod([self.shape[axis] for axis in self.joint.union(axes)])
-        return float(len(self.support)) ** float(n_elements)
+    def n_elements_with(self, axes: Iterable[int]) -> int:
+        """Number of elements that are summed over together, if they also were along more axes."""
+        return math.prod(self.shape[axis] for axis in self.joint.union(axes))
 
     @cached_property
     def states(self) -> np.ndarray:
         """The states, of shape ``(states, *inner_shape)``."""
-        n_elements = int(np.prod(self.inner_shape))
+        n_elements = math.prod(self.inner_shape)
         n_states = len(self.support) ** n_elements
         if n_states > _MOST_STATES:
             dims = self.site.dims or tuple(f"axis {a}" for a in range(len(self.shape)))
@@ -121,7 +121,7 @@ class Summed:
                     f"Site {self.site.name!r} has elements that depend on each other, or share a "
                     f"factor, along {along}: they can only be summed over together",
                     found=f"{len(self.support)} values for each of {n_elements} elements, "
-                    f"{n_states:.3g} combinations",
+                    f"{_combinations(self, n_elements)} combinations",
                     expected=f"at most {_MOST_STATES:,}",
                     fix="Give a chain one site for each step (for t in markov(range(n))), so that "
                     "it is summed step by step, or sample the site in the guide",
@@ -302,18 +302,19 @@ class Factors:
             return first, axes
 
         # A site can also give way itself: then the other one is summed out before it.
-        choices = [only_of(other, name)] + ([] if other_stays else [only_of(name, other)])
-        sizes = [self.summed[site].n_states_with(axes) for site, axes in choices if axes]
-        cheapest = int(np.argmin(sizes))
-        if sizes[cheapest] > _MOST_STATES:
+        pairs = [(other, name)] if other_stays else [(other, name), (name, other)]
+        choices = [(site, axes) for site, axes in (only_of(*pair) for pair in pairs) if axes]
+        sizes = {site: self.summed[site].n_elements_with(axes) for site, axes in choices}
+        states = {site: len(self.summed[site].support) ** n for site, n in sizes.items()}
+        site, axes = min(choices, key=lambda choice: states[choice[0]])
+        if states[site] > _MOST_STATES:
             counts = " and ".join(
-                f"{size:.3g} combinations of the elements of {site!r}"
-                for size, (site, _) in zip(sizes, choices, strict=False)
+                f"{_combinations(self.summed[site], n)} combinations of the elements of {site!r}"
+                for site, n in sizes.items()
             )
             raise PairingError(
                 does_not_factorise(name, other, f"{counts}; at most {_MOST_STATES:,} are tried")
             )
-        site, axes = choices[cheapest]
         self.summed[site].joint |= axes
 
     def _part_axes_of_one_plate(self) -> bool:
@@ -358,6 +359,12 @@ class _Groups:
 
     def join(self, first: Any, second: Any) -> None:
         self._parent[self.root(second)] = self.root(first)
+
+
+def _combinations(summed: Summed, n_elements: int) -> str:
+    """Return how many combinations of values there are, which need not fit a float."""
+    digits = n_elements * math.log10(len(summed.support))
+    return f"{len(summed.support) ** n_elements:,}" if digits < 7 else f"10^{digits:.0f}"
 
 
 def _check_one_scale(site: Site) -> None:

@@ -184,7 +184,7 @@ class AutoGuide(ABC):
         """
         fitted = self.at(params, *args, **kwargs)
         latents = fitted.prototype().latents
-        _refuse_local(latents)
+        refuse_local(latents)
         marginals = self.marginals(params, latents)
         if marginals is None:
             draws = fitted.draws(_QUANTILE_DRAWS, 0, unconstrained=True)
@@ -228,7 +228,7 @@ class AutoGuide(ABC):
             raise ValueError(sentence("quantiles: q must be probabilities", found=repr(q)))
         fitted = self.at(params, *args, **kwargs)
         latents = fitted.prototype().latents
-        _refuse_local(latents)
+        refuse_local(latents)
         marginals = self.marginals(params, latents)
         exact = fitted.on_their_own(latents) if marginals else set()
         values: dict[str, np.ndarray] = {}
@@ -321,6 +321,7 @@ class AutoGuide(ABC):
         try:
             posterior = self.get_posterior(params, *fitted.args, **fitted.kwargs)
         except NotImplementedError:
+            refuse_local(fitted.prototype().latents)
             return fitted.as_model_of_draws(f"{self.prefix}_draw")
         return fitted.as_model(fitted.prototype().latents, self.register_posterior, posterior)
 
@@ -411,7 +412,7 @@ def emit_latents(draw, discrete: bool = False) -> _Latents:
     return _Latents(draw, discrete)
 
 
-def _refuse_local(latents: Mapping[str, Latent]) -> None:
+def refuse_local(latents: Mapping[str, Latent]) -> None:
     """Refuse sites of which a run has only those of a minibatch."""
     for latent in latents.values():
         for frame in latent.site.plates:

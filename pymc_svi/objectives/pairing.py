@@ -297,12 +297,11 @@ def _check_same_latents(model_trace: Trace, guide_trace: Trace) -> None:
 def _check_loops(model_trace: Trace, guide_trace: Trace) -> None:
     """Refuse loops that draw a site anew: `pytensor.scan` copies what a step refers to into it."""
     sites = [*guide_trace.sites("sample", "factor"), *model_trace.sites("sample", "factor")]
-    densities = [as_plain_tensor(site.unscaled_log_prob) for site in sites]
-    if not any(map(_drawn_in_loops, applys_between([], densities))):
+    laws = [as_plain_tensor(site.value if site.dist is None else site.dist) for site in sites]
+    if not any(map(_drawn_in_loops, applys_between([], laws))):
         return
-    for site, density in zip(sites, densities, strict=True):
-        found = [_drawn_in_loops(node) for node in applys_between([], [density])]
-        generators = set().union(*found)
+    for site, law in zip(sites, laws, strict=True):
+        generators = set().union(*map(_drawn_in_loops, applys_between([], [law])))
         if generators:
             drawn = [
                 latent.name
@@ -316,7 +315,7 @@ def _check_loops(model_trace: Trace, guide_trace: Trace) -> None:
             ]
             raise PairingError(
                 sentence(
-                    f"The density of site {site.name!r} has a loop (pytensor.scan) whose step "
+                    f"The law of site {site.name!r} has a loop (pytensor.scan) whose step "
                     f"refers to a draw (of {quoted(dict.fromkeys(drawn))}) without being given it, "
                     "and would draw it anew",
                     fix="Hand it to the step: pytensor.scan(step, ..., non_sequences=[...])",

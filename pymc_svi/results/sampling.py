@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -188,25 +189,35 @@ def draw_function(
     plain = _with_constant_sizes([as_plain_tensor(variable) for variable in outputs.values()])
     pairs = {placeholders[name]: stacked[name] for name in placeholders}
     loops = any(isinstance(node.op, Scan) for node in toposort(plain))
-    compiled: dict[bool, tuple[Callable, list[Variable]]] = {}
+    n_draws = pt.lscalar("n_draws")
+    vectorized: list[Variable] | None
+    try:
+        vectorized = vectorize_draws(plain, n_draws, pairs)
+    except (NotImplementedError, TypeError, ValueError):
+        # PyTensor cannot give a batch axis to every random variable: not to a mixture that depends
+        # on draws, nor to a multinomial one of fixed size.
+        vectorized = None
 
-    def function_for(n: int) -> tuple[Callable, list[Variable]]:
+    @functools.cache
+    def compiled(many: bool) -> tuple[Callable, list[Variable]]:
         # Draws of a loop, vectorised, are a loop in Python for each draw.
-        in_a_loop = loops and mode is None and n > _MANY_DRAWS
-        if in_a_loop not in compiled:
-            if not in_a_loop:
-                try:
-                    compiled[in_a_loop] = _vectorized(plain, pairs, mode)
-                except (NotImplementedError, TypeError, ValueError):
-                    # PyTensor cannot give a batch axis to every random variable: not to a mixture
-                    # that depends on draws, nor to a multinomial one of fixed size.
-                    in_a_loop = True
-            if in_a_loop:
-                compiled[in_a_loop] = compiled[False] = _one_after_the_other(plain, pairs, mode)
-        return compiled[in_a_loop]
+        if vectorized is not None and not (loops and many):
+            values, generators = own_generators(vectorized)
+            slow = True
+        else:
+            values, generators = _one_after_the_other(plain, pairs, n_draws)
+            slow = not many
+        quickly_compiled = evaluation_mode() if slow else None
+        function = pytensor.function(
+            [n_draws, *stacked.values()],
+            values,
+            mode=training_mode(quickly_compiled) if mode is None else mode,
+            on_unused_input="ignore",
+        )
+        return function, generators
 
     def draw(n: int, random_seed: Any, values: Mapping[str, np.ndarray] = MappingProxyType({})):
-        function, generators = function_for(n)
+        function, generators = compiled(n > _MANY_DRAWS)
         seed = seed_sequence(random_seed)
         sizes = [np.prod([s or 1 for s in var.type.shape], dtype=float) for var in plain]
         batch = int(max(1, min(n, _BATCH_ELEMENTS // max([1.0, *sizes]))))
@@ -227,26 +238,10 @@ def draw_function(
     return draw
 
 
-def _vectorized(
-    outputs: Sequence[Variable], stacked: Mapping[Variable, Variable], mode: Mode | None
-) -> tuple[Callable, list[Variable]]:
-    """Compile all draws as one evaluation; return the function and its generators."""
-    n_draws = pt.lscalar("n_draws")
-    vectorized, generators = own_generators(vectorize_draws(outputs, n_draws, stacked))
-    function = pytensor.function(
-        [n_draws, *stacked.values()],
-        vectorized,
-        mode=training_mode(evaluation_mode()) if mode is None else mode,
-        on_unused_input="ignore",
-    )
-    return function, generators
-
-
 def _one_after_the_other(
-    outputs: Sequence[Variable], stacked: Mapping[Variable, Variable], mode: Mode | None
-) -> tuple[Callable, list[Variable]]:
-    """Compile a loop over draws; return the function and its generators."""
-    n_draws = pt.lscalar("n_draws")
+    outputs: Sequence[Variable], stacked: Mapping[Variable, Variable], n_draws: Variable
+) -> tuple[list[Variable], list[Variable]]:
+    """Return outputs as a loop over draws gives them, and its generators."""
     values, generators = own_generators(share_large_constants(outputs))
 
     def step(*given: Variable):
@@ -257,18 +252,9 @@ def _one_after_the_other(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Scan return signature will change")
         found, _ = pytensor.scan(
-            step,
-            sequences=list(stacked.values()),
-            n_steps=n_draws,
-            return_list=True,
+            step, sequences=list(stacked.values()), n_steps=n_draws, return_list=True
         )
-    function = pytensor.function(
-        [n_draws, *stacked.values()],
-        found,
-        mode=training_mode() if mode is None else mode,
-        on_unused_input="ignore",
-    )
-    return function, generators
+    return found, generators
 
 
 def _with_constant_sizes(outputs: Sequence[Variable]) -> list[Variable]:

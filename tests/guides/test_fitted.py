@@ -9,7 +9,8 @@ import pymc as pm
 import pytest
 from scipy import stats
 
-from pymc_svi import handlers
+from pymc_svi import handlers, plate
+from pymc_svi.errors import SiteError
 from pymc_svi.evaluation import evaluate
 from pymc_svi.guides import (
     AutoDAIS,
@@ -200,3 +201,17 @@ def test_every_guide_as_a_model_draws_what_the_guide_draws(kind):
     assert stats.ks_2samp(prior["sigma"].values[0], draws["sigma"]).pvalue > 1e-3
     product = prior["sigma"].values[0] * prior["mu"].values[0, :, 0]
     assert stats.ks_2samp(product, draws["sigma"] * draws["mu"][:, 0]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("family", [AutoHierarchicalNormal, AutoRegressive])
+def test_a_law_of_a_minibatch_is_refused(family):
+    def model():
+        mu = pm.Normal("mu")
+        with plate("n", 10, subsample_size=4):
+            z = pm.Normal("z", mu)
+            pm.Normal("y", z, 1.0, observed=np.zeros(4))
+
+    guide = family(model)
+    starts = handlers.trace(guide).get_trace().sites("param")
+    with pytest.raises(SiteError, match="'z' is local to the subsampled plate 'n'"):
+        guide.to_model({site.name: evaluate(site.value) for site in starts})

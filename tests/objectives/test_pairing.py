@@ -491,6 +491,6 @@ def test_a_loop_that_draws_a_site_anew_is_refused(front_end):
         pm.Normal("m", param("loc", 0.3))
 
     pair(front_end(functools.partial(model, True)), guide)
-    message = r"site 'y' has a loop .* refers to a draw \(of 'm'\) without.*non_sequences="
+    message = r"law of site 'y' has a loop .* refers to a draw \(of 'm'\) without.*non_sequences="
     with pytest.raises(PairingError, match=message):
         pair(front_end(functools.partial(model, False)), guide)

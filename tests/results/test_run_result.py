@@ -398,6 +398,9 @@ def test_many_draws_of_a_loop_are_drawn_one_after_the_other_in_compiled_code():
     assert len(np.unique(many["x"])) == 4_000
     again = draw(4_000, 3)
     np.testing.assert_array_equal(again["noise"], many["noise"])
+    # The numbers do not depend on what was drawn before.
+    np.testing.assert_array_equal(draw_function(outputs)(4_000, 3)["noise"], many["noise"])
+    np.testing.assert_array_equal(draw(10, 3)["noise"], few["noise"])
 
 
 def test_many_draws_of_a_loop_at_given_values():
