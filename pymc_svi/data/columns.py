@@ -35,11 +35,14 @@ class Columns:
         Other threads can compute meanwhile.
         """
         # Only here: loading the compiler takes a moment.
-        from pymc_svi.data.placing import place
+        from pymc_svi.data.placing import place, place_four
 
         columns = [np.ascontiguousarray(column, dtype=out.dtype) for column in self.columns]
+        in_fours = len(columns) // 4 * 4
         for start in range(0, len(self), _ROWS_AT_A_TIME):
             part = slice(start, start + _ROWS_AT_A_TIME)
-            there = rows[part]
-            for number, column in enumerate(columns):
-                place(column[part], there, out, number)
+            for first in range(0, in_fours, 4):
+                four = tuple(column[part] for column in columns[first : first + 4])
+                place_four(four, rows[part], out, first)
+            for number in range(in_fours, len(columns)):
+                place(columns[number][part], rows[part], out, number)

@@ -16,8 +16,10 @@ from pymc_svi.data.checks import (
     length_of,
     positive_whole,
 )
+from pymc_svi.data.parquet import ParquetSource
 from pymc_svi.data.shuffling import rows_in_order
-from pymc_svi.data.sources import BatchSource, ParquetSource, RowSource, Stream, TableSource
+from pymc_svi.data.sources import BatchSource, Stream
+from pymc_svi.data.tables import RowSource, TableSource
 from pymc_svi.errors import sentence
 
 __all__ = ["DataLoader"]
@@ -166,6 +168,12 @@ class DataLoader:
             that were more than 250,000 rows.
         prefetch : bool, default True
             Read ahead in background threads: one reads, one shuffles.
+
+        Notes
+        -----
+        Some ten thousand rows make a good row group. Continuous columns are read twice as fast if
+        they are written without dictionaries, ``pyarrow.parquet.write_table(table, file,
+        row_group_size=50_000, use_dictionary=False)``.
         """
         loader = cls.__new__(cls)
         loader.batch_size = positive_whole(batch_size, "batch_size")

@@ -17,7 +17,7 @@ from pyarrow import parquet
 from pymc_svi import SVI, DataLoader, Trainer, callbacks
 from pymc_svi.data import DataError
 from pymc_svi.data.columns import Columns
-from pymc_svi.data.sources import one_ahead
+from pymc_svi.data.tables import one_ahead
 from pymc_svi.guides import AutoNormal
 
 FAST = {"compile_kwargs": {"mode": "FAST_COMPILE"}}
@@ -228,11 +228,12 @@ def test_a_bad_batch_leaves_nothing_half_updated(tmp_path):
     np.testing.assert_array_equal(resumed.losses, whole.losses)
 
 
-def test_columns_are_put_into_rows():
+@pytest.mark.parametrize("n_columns", [2, 4, 11])
+def test_columns_are_put_into_rows(n_columns):
     rng = np.random.default_rng(0)
-    columns = [rng.normal(size=10_000), rng.integers(0, 5, 10_000)]
+    columns = [rng.integers(0, 5, 10_000), *rng.normal(size=(n_columns - 1, 10_000))]
     rows = rng.permutation(10_000)
-    out = np.empty((10_000, 2))
+    out = np.empty((10_000, n_columns))
     Columns(columns).put(out, rows)
     np.testing.assert_array_equal(out[rows], np.column_stack(columns))
 
@@ -270,10 +271,10 @@ def test_an_epoch_that_is_left_ends_its_reading(tmp_path):
     columns = {"x": np.arange(1_000.0), "y": np.arange(1_000.0)}
     parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet", row_group_size=100)
     loader = DataLoader.from_parquet(tmp_path, batch_size=10, buffer_size=100)
-    ahead = loader.source.stacks(0, 3, ahead=True)
-    for mine, plain in zip(ahead, loader.source.stacks(0, 3), strict=False):
-        np.testing.assert_array_equal(mine["x"], plain["x"])
-        np.testing.assert_array_equal(mine["x"], mine["y"])
+    ahead = loader.source.blocks(0, 3, ahead=True)
+    for mine, plain in zip(ahead, loader.source.blocks(0, 3), strict=False):
+        np.testing.assert_array_equal(mine.rows["x"], plain.rows["x"])
+        np.testing.assert_array_equal(mine.rows["x"], mine.rows["y"])
         break
     ahead.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("reading")]

@@ -119,12 +119,12 @@ def test_compiled_steps_see_the_rows_that_the_loader_gives(tmp_path):
 
 @pytest.mark.parametrize("drop_last", [False, True])
 def test_parts_of_a_long_order_are_those_of_the_loader(monkeypatch, drop_last):
-    from pymc_svi.trainer import feeds
+    from pymc_svi.trainer.feeds import feed_of, in_memory
 
     whole = trainer(drop_last=drop_last).fit(n=40, random_seed=3)
-    monkeypatch.setattr(feeds, "_ROWS_OF_ORDER", 25)  # so that 53 rows are many
+    monkeypatch.setattr(in_memory, "_ROWS_OF_ORDER", 25)  # so that 53 rows are many
     loader = DataLoader({"y": Y}, batch_size=10, drop_last=drop_last)
-    feed = feeds.feed_of(loader, 5)
+    feed = feed_of(loader, 5)
     expected = [batch["y"] for epoch in range(4) for batch in loader.batches(epoch, 5)]
     for step in (*range(20), 7, 8, *range(12, 20)):  # going back included
         np.testing.assert_array_equal(feed.batch_at(step)["y"], expected[step])

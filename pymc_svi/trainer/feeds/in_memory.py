@@ -1,0 +1,108 @@
+"""Arrays in memory, which compiled code takes the rows of a step from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+from pytensor.graph.basic import Variable
+
+from pymc_svi.data import DataLoader
+from pymc_svi.trainer.feeds.base import DataFeed, placeholder
+
+__all__ = ["InMemoryFeed"]
+
+# The order of the rows is loaded for as many epochs as have this many, or for a part of one.
+_ROWS_OF_ORDER = 500_000
+
+
+class InMemoryFeed(DataFeed):
+    """Arrays in memory, indexed inside compiled code."""
+
+    def __init__(self, loader: DataLoader, seed: int):
+        super().__init__(loader, seed)
+        assert loader.arrays is not None
+        total = self.total = loader.total_size
+        size = self.size = loader.batch_size or total
+        self.steps_an_epoch = len(loader)
+        self.ragged = total % size != 0 and not loader.drop_last
+        self.rows = None if self.ragged else size
+        self.whole = size == total
+        self.shuffled = loader.shuffle and not self.whole
+        self.full = {
+            name: pytensor.shared(array, name=f"data/{name}", shape=array.shape, borrow=True)
+            for name, array in loader.arrays.items()
+        }
+        first_rows = loader.order(0, seed, 0, size) if self.shuffled else slice(size)
+        self.first = {name: array[first_rows] for name, array in loader.arrays.items()}
+        self.placeholders = {
+            name: placeholder(name, array, self.rows) for name, array in self.first.items()
+        }
+        ndim = 1 if self.ragged else 2
+        self.table = pytensor.shared(
+            np.zeros((0,) * (ndim - 1) + (0 if self.ragged else size,), dtype="int64"),
+            name="data/order",
+            shape=(None,) if self.ragged else (None, size),
+        )
+        self.loaded = (0, 0)  # the steps whose order is in the table
+        self.expressions = self._expressions()
+
+    def _expressions(self) -> dict[str, Variable]:
+        if self.whole:
+            return dict(self.full)
+        if self.shuffled:
+            step = self.counter - self.offset
+            if self.ragged:
+                # Positions count over the epochs, each of which ends in a shorter batch.
+                before = self._position(self.offset)
+                start = self._position(self.counter) - before
+                rows = self.table[start : self._position(self.counter + 1) - before]
+            else:
+                rows = self.table[step]
+            return {name: array[rows] for name, array in self.full.items()}
+        start, stop = self._bounds(self.counter % self.steps_an_epoch)
+        sliced = {name: array[start:stop] for name, array in self.full.items()}
+        if self.rows is None:
+            return sliced
+        return {
+            name: pt.specify_shape(part, (self.rows, *part.type.shape[1:]))
+            for name, part in sliced.items()
+        }
+
+    def _position(self, step: Variable) -> Variable:
+        epoch = step // self.steps_an_epoch
+        return epoch * self.total + step % self.steps_an_epoch * self.size
+
+    def _bounds(self, number: Variable) -> tuple[Variable, Variable]:
+        start = number * self.size
+        return start, pt.minimum(start + self.size, self.total)
+
+    def prepare(self, step: int, n_steps: int) -> int:
+        """Load the order of the rows of the epochs to come."""
+        if not self.shuffled:
+            return n_steps
+        begin, end = self.loaded
+        if not begin <= step < end:
+            begin, end = self.loaded = self._load(step, n_steps, 2 * (end - begin))
+        return min(n_steps, end - step)
+
+    def _load(self, step: int, n_steps: int, wanted: int) -> tuple[int, int]:
+        """Load the order of some steps from ``step`` on; return which."""
+        epoch, number = divmod(step, self.steps_an_epoch)
+        if self.total > _ROWS_OF_ORDER:  # a part of an epoch
+            last = min(self.steps_an_epoch, number + max(1, _ROWS_OF_ORDER // self.size))
+            rows = self._rows(epoch, number * self.size, last * self.size)
+            begin, end = step, step + last - number
+        else:
+            n_epochs = -(-max(number + n_steps, wanted) // self.steps_an_epoch)
+            n_epochs = max(1, min(n_epochs, _ROWS_OF_ORDER // self.total))
+            used = self.steps_an_epoch * self.size
+            rows = np.concatenate([self._rows(epoch + i, 0, used) for i in range(n_epochs)])
+            begin = epoch * self.steps_an_epoch
+            end = begin + n_epochs * self.steps_an_epoch
+        self.table.set_value(rows if self.ragged else rows.reshape(-1, self.size), borrow=True)
+        self.offset.set_value(np.array(begin))
+        return begin, end
+
+    def _rows(self, epoch: int, start: int, stop: int) -> np.ndarray:
+        return self.loader.order(epoch, self.seed, start, min(stop, self.total))

@@ -1,0 +1,56 @@
+"""Data on disk, of which a block of many batches is in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytensor
+import pytensor.tensor as pt
+from pytensor.graph.basic import Variable
+
+from pymc_svi.data import DataLoader
+from pymc_svi.data.tables import TableSource
+from pymc_svi.trainer.feeds.base import placeholder
+from pymc_svi.trainer.feeds.reader import Part, ReadAheadFeed
+
+__all__ = ["TableFeed"]
+
+
+class TableFeed(ReadAheadFeed):
+    """Blocks of rows that are read in the background; compiled code takes a step's rows from one."""
+
+    def __init__(self, loader: DataLoader, seed: int):
+        super().__init__(loader, seed)
+        assert isinstance(loader.source, TableSource)
+        self.source = loader.source
+        self.rows = None if self.source.is_ragged else self.source.batch_size
+        self.first = next(self.source.batches(0, seed))
+        self.placeholders = {
+            name: placeholder(name, array, self.rows) for name, array in self.first.items()
+        }
+        self.block = {
+            name: pytensor.shared(array, name=f"data/{name}", shape=(None, *array.shape[1:]))
+            for name, array in self.first.items()
+        }
+        start = (self.counter - self.offset) * self.source.batch_size
+        self.expressions = {
+            name: self._sized(array[start : start + self.source.batch_size])
+            for name, array in self.block.items()
+        }
+
+    def _sized(self, rows: Variable) -> Variable:
+        if self.rows is None:  # the last batch of an epoch ends with its block
+            return rows
+        return pt.specify_shape(rows, (self.rows, *rows.type.shape[1:]))
+
+    def parts(self, step: int) -> Iterator[Part]:
+        """Yield the blocks from the one of a step on."""
+        epoch = step // self.source.n_batches
+        begin = epoch * self.source.n_batches
+        while self.is_needed(begin):
+            for block in self.source.blocks(epoch, self.seed, ahead=self.loader.prefetch):
+                if begin + block.n_batches > step:
+                    values = {self.block[name]: array for name, array in block.rows.items()}
+                    yield Part(begin, block.n_batches, values)
+                begin += block.n_batches
+            epoch += 1
