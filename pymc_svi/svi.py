@@ -19,10 +19,11 @@ from pymc_svi.engine import (
     seed_sequence,
     training_mode,
 )
-from pymc_svi.engine.loop import run_steps
+from pymc_svi.engine.loop import check_data, run_steps
 from pymc_svi.errors import PairingError, StateError, quoted, sentence
 from pymc_svi.guides.guide_model import GuideModel, UnconstrainedGuide
-from pymc_svi.handlers.core import Program, built_model
+from pymc_svi.handlers.calls import check_call, telling_data
+from pymc_svi.handlers.core import Handler, Program, built_model
 from pymc_svi.handlers.walk import constant_dim_lengths, scratch_model
 from pymc_svi.objectives import ELBO, Loss, LossFunction, Trace_ELBO
 from pymc_svi.optim import as_rule
@@ -30,6 +31,16 @@ from pymc_svi.results import SVIRunResult
 from pymc_svi.results.sampling import draw_function
 
 __all__ = ["SVI"]
+
+# Of run: a misspelt one is taken for an argument of the programs.
+_OPTIONS = (
+    "random_seed",
+    "progressbar",
+    "init_state",
+    "init_params",
+    "stable_update",
+    "callbacks",
+)
 
 
 class SVI:
@@ -101,7 +112,10 @@ class SVI:
                         f"SVI: the {role} is not a program",
                         found=f"{program!r}",
                         expected="a function that creates PyMC variables, or a pm.Model",
-                        fix="Make an automatic guide from the model, AutoNormal(model)"
+                        fix=f"Pass the function itself, SVI(model, guide), and its arguments to run: "
+                        f"{role}(X, y) has run already"
+                        if program is None
+                        else "Make an automatic guide from the model, AutoNormal(model)"
                         if role == "guide"
                         else "",
                     )
@@ -206,12 +220,15 @@ class SVI:
                 sentence("run takes init_state or init_params, not both", fix="Leave one out")
             )
         arguments = Arguments(args, kwargs)
-        training, _ = self._training(arguments)
+        with telling_data(built_model(self.model)):
+            training, _ = self._training(arguments)
         state = init_state.state if isinstance(init_state, SVIRunResult) else init_state
         if state is None:
             state = self._start(training, random_seed, init_params)
         else:
             training.check(state)
+        if not stable_update:
+            check_data(training, state)
         state, losses = run_steps(
             training,
             state,
@@ -342,6 +359,9 @@ class SVI:
         if key not in self._trainings:
             variables = arguments.variables()
             args, kwargs = arguments.split(variables)
+            for program in (self.model, self.guide):
+                if callable(program) and not isinstance(program, Handler):
+                    check_call(program, args, kwargs, options=_OPTIONS)
             loss, store = self.build_loss(*args, **kwargs)
             training = Training(loss, store, self.optim, training_mode(self._mode))
             self._trainings[key] = (training, variables)

@@ -101,6 +101,23 @@ def run_steps(
     return safe, losses[:done].copy()
 
 
+def check_data(training: Training, state: SVIState) -> None:
+    """Refuse data with NaN or infinite values that break the first step, before it is compiled.
+
+    Where the program takes care of them, by a mask or a default, the loss is finite.
+
+    Raises
+    ------
+    NonFiniteError
+        Names the site that is not finite, and the data.
+    """
+    if not training.odd_data():
+        return
+    training.load(state)
+    if not all(np.isfinite(value).all() for value in training.inspect()):
+        _raise_non_finite(training, state, 0, np.empty(0))
+
+
 def _next_size(size: int, elapsed: float) -> int:
     per_step = max(elapsed / size, 1e-9)
     return max(1, min(int(_SECONDS_A_CHUNK / per_step), 20 * size))
@@ -147,11 +164,12 @@ def _raise_non_finite(
             f"If {quoted(anywhere[:3])} has to be positive, say so: "
             "param(..., constraint=constraints.positive). Else try "
         )
+    clean = "Remove or impute such values first. " if training.odd_data() else ""
     raise NonFiniteError(
         sentence(
             f"The fit broke at step {before.step}: {what}",
-            found=_short(params),
-            fix=f"The state before it is in the error's `state`. {scale or 'Try '}a smaller step size, "
+            found="; ".join([*training.odd_data(), _short(params)]),
+            fix=f"{clean}The state before it is in the error's `state`. {scale or 'Try '}a smaller step size, "
             "optim.ClippedAdam, another starting point, or run(..., stable_update=True) to "
             "leave such steps out",
         ),

@@ -19,7 +19,7 @@ import pytensor.tensor as pt
 from pymc.pytensorf import collect_default_updates, rewrite_pregrad
 from pytensor.compile.mode import Mode, get_mode
 from pytensor.compile.sharedvalue import SharedVariable
-from pytensor.graph.basic import Variable
+from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.traversal import ancestors
 
 from pymc_svi.engine.compiling import compiled_at_first_call, uncollected
@@ -244,6 +244,29 @@ class Training:
         return pytensor.function(
             [], [*terms, *self.gradients], mode=training_mode(evaluation_mode())
         )
+
+    def odd_data(self) -> list[str]:
+        """Describe the data below the loss that hold NaN, or are arguments with infinite values."""
+        own = {*self.variables.values(), *self.generators}
+        found = []
+        for variable in ancestors([self.value]):
+            if isinstance(variable, Constant):  # infinite ones are bounds and impossible values
+                values, infinite = variable.data, False
+            elif isinstance(variable, SharedVariable) and variable not in own:
+                values, infinite = variable.get_value(borrow=True), True
+            else:
+                continue
+            if not isinstance(values, np.ndarray) or values.dtype.kind != "f" or not values.ndim:
+                continue
+            if not np.isfinite(values.sum()):  # without a second array as large as the data
+                odd = np.argwhere(~np.isfinite(values) if infinite else np.isnan(values))
+                if len(odd):
+                    first = tuple(map(int, odd[0]))
+                    found.append(
+                        f"data of shape {values.shape} of which {len(odd)} cannot be computed with, "
+                        f"the first {values[first]} at {list(first)}"
+                    )
+        return found
 
     # --- state ------------------------------------------------------------------------------
 

@@ -82,6 +82,11 @@ class _Start:
     constrained: dict[str, np.ndarray]
     log_probs: dict[str, float]
 
+    @property
+    def impossible(self) -> list[str]:
+        """Names of the sites whose log-probability is not finite."""
+        return [name for name, value in self.log_probs.items() if not np.isfinite(value)]
+
     def fault(self) -> str:
         """Say at which site the start is not usable; nothing if it is."""
         for name, value in self.unconstrained.items():
@@ -91,7 +96,7 @@ class _Start:
                     f"at {_short(self.constrained[name])}, which is {_short(value)} unconstrained"
                 )
         for name, log_prob in self.log_probs.items():
-            if not np.isfinite(log_prob):
+            if name in self.impossible:
                 start = ", ".join(f"{n} = {_short(v)}" for n, v in self.constrained.items())
                 return f"Site {name!r} has log-probability {log_prob} at the start: {start}"
         return ""
@@ -197,11 +202,18 @@ class Prototype:
             if generated:
                 args, kwargs = self._arguments
                 run = _Run(self._model, self._init_loc_fn, args, kwargs)
+        which = run.impossible_data(start.impossible[:1])
+        found = [*which, *([f"no better start in {tries} tries"] if tries > 1 else [])]
         raise InitializationError(
             sentence(
                 fault,
-                found=f"no better start in {tries} tries" if tries > 1 else "",
-                fix="Choose another init_loc_fn, such as init_to_sample, init_to_uniform or "
+                found="; ".join(found),
+                fix=(
+                    "Check that its distribution can have such values. Else choose"
+                    if which
+                    else "Choose"
+                )
+                + " another init_loc_fn, such as init_to_sample, init_to_uniform or "
                 "init_to_value(values={...})",
             )
         )
@@ -229,6 +241,22 @@ class _Run:
     @property
     def is_random(self) -> bool:
         return bool(self._rngs)
+
+    def impossible_data(self, names: Iterable[str]) -> list[str]:
+        """Describe the elements of observed sites whose log-probability is not finite."""
+        found = []
+        for site in (self.trace[name] for name in names if self.trace[name].observed):
+            outputs = [site.log_prob, as_plain_tensor(site.value)]
+            log_prob, data = pytensor.function([], outputs, mode=quick_mode())()
+            log_prob, data = map(np.asarray, (log_prob, data))
+            at = np.argwhere(~np.isfinite(log_prob))
+            if len(at) and log_prob.ndim:
+                first = tuple(map(int, at[0]))
+                found.append(
+                    f"{len(at)} of {log_prob.size} observations, the first "
+                    f"{_short(data[first])} at {list(first)}"
+                )
+        return found
 
     def __call__(self, seed: int) -> _Start:
         if self._rngs:

@@ -10,6 +10,7 @@ from typing import Any, Self, cast
 import pymc as pm
 
 from pymc_svi.errors import sentence
+from pymc_svi.handlers.calls import check_call, explain_call
 from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.stack import STACK
 from pymc_svi.handlers.walk import walk_model
@@ -169,7 +170,14 @@ def run_program(program: Program, *args, **kwargs) -> Any:
                 )
             )
         return walk_model(program)
-    return program(*args, **kwargs)
+    if isinstance(program, Handler):
+        return program(*args, **kwargs)
+    check_call(program, args, kwargs)
+    try:
+        return program(*args, **kwargs)
+    except Exception as error:
+        explain_call(error, program, args, kwargs)
+        raise
 
 
 def built_model(program: Program) -> pm.Model | None:

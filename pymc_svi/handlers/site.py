@@ -158,7 +158,19 @@ class Site:
     @property
     def unscaled_log_prob(self) -> Variable:
         """Elementwise log-probability before ``scale`` and ``mask``."""
-        return site_log_prob(self)
+        try:
+            return site_log_prob(self)
+        except ValueError as error:
+            if isinstance(error, SiteError) or self.type != "sample":
+                raise
+            raise SiteError(
+                sentence(
+                    f"Site {self.name!r}: its value does not fit its distribution",
+                    found=f"a value of shape {self.shape}{_shapes_of_parameters(self.dist)} "
+                    f"({str(error).splitlines()[0]})",
+                    fix="Give it as many rows as its parameters have, in the same order of dimensions",
+                )
+            ) from error
 
     @property
     def shape(self) -> tuple[int | None, ...]:
@@ -172,3 +184,11 @@ class Site:
     def copy(self, **changes) -> Site:
         """Return a copy with some attributes changed."""
         return replace(self, infer=dict(self.infer), **changes)
+
+
+def _shapes_of_parameters(dist: Variable) -> str:
+    node = dist.owner
+    if not hasattr(getattr(node, "op", None), "dist_params"):
+        return ""
+    shapes = [str(p.type.shape) for p in node.op.dist_params(node) if hasattr(p.type, "shape")]
+    return f", parameters of shapes {', '.join(shapes)}"

@@ -19,6 +19,8 @@ from pymc_svi.handlers.walk import scratch_model
 
 __all__ = ["Trace", "trace"]
 
+_SITES = "The sites before it were:"
+
 
 class Trace(Mapping[str, Site]):
     """The sites of one run of a program, by name, in the order they were created.
@@ -263,9 +265,8 @@ class trace(Handler):
             try:
                 run_program(self.program, *args, **kwargs)
             except Exception as error:
-                if recorded and not getattr(error, "__notes__", None):
-                    error.add_note(
-                        f"The sites before it were:\n{recorded.format_shapes(log_prob=False)}"
-                    )
+                said = any(n.startswith(_SITES) for n in getattr(error, "__notes__", ()))
+                if recorded and not said:
+                    error.add_note(f"{_SITES}\n{recorded.format_shapes(log_prob=False)}")
                 raise
         return recorded

@@ -73,10 +73,10 @@ def log_likelihood(
     >>> tree.log_likelihood["y"].shape
     (1, 2, 3)
     """
-    samples, sample_shape = stacked(posterior_samples)
+    samples, sample_shape, named = stacked(posterior_samples)
     arguments, keywords = as_arguments(args, kwargs)
     around = pm.Model.get_context(error_if_none=False)
-    given = Placeholders(samples)
+    given = Placeholders(samples, named)
     with scratch_model(built_model(model), around, coords=coords):
         with FixedParams(params or {}), given:
             traced = trace(model).get_trace(*arguments, **keywords)
@@ -101,7 +101,7 @@ def log_likelihood(
         )
     log_probs = {site.name: _log_prob(site) for site in observed}
     draw = draw_function(log_probs, given.variables)
-    values = draw(int(np.prod(sample_shape)), 0, {n: samples[n] for n in given.variables})
+    values = draw(int(np.prod(sample_shape)), 0, {n: given.samples[n] for n in given.variables})
     dataset = site_dataset(values, traced, ("chain", "draw"), sample_shape)
     tree = as_tree({"log_likelihood": dataset, **given_data(traced)})
     if not isinstance(posterior_samples, xr.DataTree):

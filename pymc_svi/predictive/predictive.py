@@ -13,6 +13,7 @@ from pytensor.graph.basic import Variable
 
 from pymc_svi.errors import sentence
 from pymc_svi.handlers import trace, uncondition
+from pymc_svi.handlers.calls import telling_data
 from pymc_svi.handlers.core import Program, built_model
 from pymc_svi.handlers.walk import scratch_model
 from pymc_svi.predictive.samples import Placeholders, stacked
@@ -93,7 +94,7 @@ class Predictive:
         self.params = dict(params or {})
         self.return_sites = return_sites
         self.coords = coords
-        self.samples, self.sample_shape = stacked(posterior_samples)
+        self.samples, self.sample_shape, self._named = stacked(posterior_samples)
         if posterior_samples is None:
             if num_samples is None:
                 raise ValueError(
@@ -132,16 +133,19 @@ class Predictive:
         around = pm.Model.get_context(error_if_none=False)
         models = map(built_model, (self.model, self.guide))
         placeholders: dict[str, Variable] = {}
+        samples: dict[str, np.ndarray] = {}
         with scratch_model(*models, around, coords=self.coords):
             if self.guide is not None:
                 run = guided_run(self.model, self.guide, self.params, args, kwargs, predictive=True)
             else:
-                run, placeholders = self._run_on_samples(args, kwargs)
+                run, given = self._run_on_samples(args, kwargs)
+                placeholders, samples = given.variables, given.samples
         names = prediction_names(run, self.return_sites)
         groups = self._groups(run, names)
         wanted = [name for sites in groups.values() for name in sites]
         draw = draw_function({name: run.trace[name].value for name in wanted}, placeholders)
-        values = draw(int(np.prod(self.sample_shape)), random_seed, self.samples)
+        with telling_data(built_model(self.model)):
+            values = draw(int(np.prod(self.sample_shape)), random_seed, samples)
         return as_tree(
             {
                 group: site_dataset(
@@ -154,13 +158,13 @@ class Predictive:
             }
         )
 
-    def _run_on_samples(self, args, kwargs) -> tuple[GuidedRun, dict[str, Variable]]:
-        given = Placeholders(self.samples)
+    def _run_on_samples(self, args, kwargs) -> tuple[GuidedRun, Placeholders]:
+        given = Placeholders(self.samples, self._named)
         # Outermost: an observed site is drawn before it could be given a sample.
         with FixedParams(self.params), given:
             traced = trace(uncondition(self.model)).get_trace(*args, **kwargs)
         given.check_used(traced)
-        return GuidedRun(traced, tuple(given.variables)), given.variables
+        return GuidedRun(traced, tuple(given.variables)), given
 
     def _groups(self, run: GuidedRun, names: list[str]) -> dict[str, list[str]]:
         if self.guide is not None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pymc as pm
 import pytensor.tensor as pt
 import xarray as xr
 from pytensor.graph.basic import Variable
@@ -25,22 +26,32 @@ class Placeholders(Handler):
     ----------
     samples : dict of str to numpy.ndarray
         Draws by site, along the first axis.
+    named : dict of str to xarray.DataArray, optional
+        The same draws of sites with dims. They go by name: the order of the dims, and that of
+        their labels, become the model's.
 
     Attributes
     ----------
+    samples : dict of str to numpy.ndarray
+        The draws, in the order of the model's dims once their sites have been met.
     variables : dict of str to Variable
         The variables given so far.
     """
 
-    def __init__(self, samples: Mapping[str, np.ndarray]):
+    def __init__(
+        self, samples: Mapping[str, np.ndarray], named: Mapping[str, xr.DataArray] | None = None
+    ):
         super().__init__()
-        self.samples = samples
+        self.samples = dict(samples)
+        self.named = named or {}
         self.variables: dict[str, Variable] = {}
 
     def process_message(self, site: Site) -> None:
         """Give a site that has samples its variable."""
         if site.type != "sample" or site.value is not None or site.name not in self.samples:
             return
+        if site.name in self.named and site.dims:
+            self.samples[site.name] = _in_order_of(site, self.named[site.name])
         plain = as_plain_tensor(site.dist)
         shape = self.samples[site.name].shape[1:]
         expected = plain.type.shape
@@ -72,20 +83,25 @@ class Placeholders(Handler):
             )
 
 
-def stacked(samples: Any) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
-    """Return samples as arrays with one leading axis of draws, and the (chain, draw) shape."""
+def stacked(
+    samples: Any,
+) -> tuple[dict[str, np.ndarray], tuple[int, int], dict[str, xr.DataArray]]:
+    """Return samples as arrays with one leading axis of draws, and the (chain, draw) shape.
+
+    The third are those that came with dims.
+    """
     if samples is None:
-        return {}, (1, 0)
+        return {}, (1, 0), {}
     if isinstance(samples, xr.DataTree):
         samples = samples["posterior"] if "posterior" in samples else samples
         samples = samples.to_dataset()
     if isinstance(samples, xr.Dataset):
         shape = (samples.sizes["chain"], samples.sizes["draw"])
-        arrays = {
-            str(name): values.transpose("chain", "draw", ...).values
+        named = {
+            str(name): values.transpose("chain", "draw", ...)
             for name, values in samples.data_vars.items()
         }
-        return {n: a.reshape(-1, *a.shape[2:]) for n, a in arrays.items()}, shape
+        return {name: _flat(values) for name, values in named.items()}, shape, named
     arrays = {name: np.asarray(values) for name, values in samples.items()}
     lengths = {name: len(values) for name, values in arrays.items()}
     if not arrays or len(set(lengths.values())) != 1:
@@ -95,4 +111,24 @@ def stacked(samples: Any) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
                 found=str(lengths),
             )
         )
-    return arrays, (1, next(iter(lengths.values())))
+    return arrays, (1, next(iter(lengths.values()))), {}
+
+
+def _flat(values: xr.DataArray) -> np.ndarray:
+    return values.values.reshape(-1, *values.shape[2:])
+
+
+def _in_order_of(site: Site, values: xr.DataArray) -> np.ndarray:
+    """Return draws with their dims, and the labels along them, in the order of the model's."""
+    dims = site.dims or ()
+    if sorted(map(str, values.dims[2:])) != sorted(map(str, dims)):
+        return _flat(values)  # other names, such as w_dim_0: by position
+    values = values.transpose("chain", "draw", *dims)
+    model = pm.modelcontext(None)
+    for dim in dims:
+        labels, own = model.coords.get(dim), values.coords.get(dim)
+        if labels is None or own is None or list(labels) == list(own.values):
+            continue
+        if len(set(labels)) == len(labels) and set(labels) == set(own.values):
+            values = values.sel({dim: list(labels)})
+    return _flat(values)

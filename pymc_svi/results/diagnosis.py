@@ -190,6 +190,8 @@ def _smoothed(log_ratios: np.ndarray) -> tuple[np.ndarray, float]:
         smoothed, khat = log_ratios, -np.inf
     else:
         smoothed, khat = array_stats.psislw(-log_ratios)  # it expects a log-likelihood
+        if np.isnan(khat):  # beside the largest weight all others vanish in floating point
+            khat = np.inf
     return np.asarray(smoothed) - logsumexp(smoothed), float(khat)
 
 

@@ -11,6 +11,7 @@ import xarray as xr
 from pymc_svi.engine import Arguments, SVIState
 from pymc_svi.errors import DataError, SiteError, did_you_mean, quoted, sentence
 from pymc_svi.handlers import Trace
+from pymc_svi.handlers.calls import telling_data
 from pymc_svi.handlers.core import built_model
 from pymc_svi.results.diagnosis import Diagnosis, diagnose
 from pymc_svi.results.sampling import (
@@ -176,7 +177,8 @@ class SVIRunResult:
             asked = [name for name in names if name in of_rows]
             raise _needs_data(asked, "sample_posterior_predictive")
         draw = draw_function({name: run.trace[name].value for name in (*run.guided, *names)})
-        values = draw(draws, random_seed)
+        with telling_data(built_model(self._svi_with_guide().model)):
+            values = draw(draws, random_seed)
         group = "predictions" if predictions else "posterior_predictive"
         return as_tree(
             {
@@ -253,7 +255,7 @@ class SVIRunResult:
     def _guided_run(self, arguments: Arguments, predictive: bool = False) -> GuidedRun:
         args, kwargs = arguments.split(arguments.variables())
         svi = self._svi_with_guide()
-        with svi.context():
+        with svi.context(), telling_data(built_model(svi.model)):
             return guided_run(
                 svi.model,
                 svi.guide,

@@ -118,6 +118,7 @@ class Trainer:
         epochs: int | None = None,
         random_seed: Any = None,
         resume: bool | str | Path | SVIRunResult | SVIState = False,
+        progressbar: bool | None = None,
     ) -> SVIRunResult:
         """Fit.
 
@@ -135,11 +136,15 @@ class Trainer:
             one, or from a result. The numbers are those of a fit that was never interrupted, bit
             for bit. A state alone does not know the order of the data, which is then that of
             ``random_seed``.
+        progressbar : bool, optional
+            Show progress, from now on; by default what the trainer was made with.
 
         Returns
         -------
         SVIRunResult
         """
+        if progressbar is not None:
+            self.progressbar = progressbar
         num_steps = self._num_steps(n, epochs)
         saved = self._saved(resume)
         seed = seed_sequence(random_seed)

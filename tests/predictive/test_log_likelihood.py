@@ -4,8 +4,10 @@ import arviz as az
 import numpy as np
 import pymc as pm
 import pytest
+import xarray as xr
+from scipy.stats import norm
 
-from pymc_svi import SVI, handlers, log_likelihood, optim
+from pymc_svi import SVI, Predictive, handlers, log_likelihood, optim
 from pymc_svi.errors import SiteError
 from pymc_svi.guides import AutoNormal
 
@@ -85,3 +87,43 @@ def test_mistakes_are_told():
         log_likelihood(lambda: pm.Normal("mu", 0.0, 1.0), {"mu": np.zeros(2)})
     with pytest.raises(SiteError, match="wrong shape"):
         log_likelihood(model, {**full, "mu": np.zeros((2, 5))}, np.ones(3))
+
+
+# --- samples with dims ------------------------------------------------------------------------
+
+
+def square():
+    w = pm.Normal("w", 0.0, 1.0, dims=("row", "column"))
+    pm.Deterministic("total", w @ np.array([1.0, 10.0]), dims="row")
+    pm.Normal("y", w, 1.0, observed=np.arange(4.0).reshape(2, 2), dims=("row", "column"))
+
+
+SQUARE = {"row": ["a", "b"], "column": ["u", "v"]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda draws: draws,
+        lambda draws: draws.transpose("column", "draw", "row", "chain"),
+        lambda draws: draws.isel(row=[1, 0], column=[1, 0]),
+        lambda draws: xr.DataTree.from_dict({"posterior": draws.transpose()}),
+    ],
+    ids=["as in the model", "dims", "labels", "tree"],
+)
+def test_samples_go_by_the_names_of_dims_and_labels(change):
+    values = np.random.default_rng(0).normal(size=(1, 5, 2, 2))
+    draws = xr.Dataset({"w": (("chain", "draw", "row", "column"), values)}, SQUARE)
+    found = Predictive(square, change(draws), return_sites=["total"], coords=SQUARE)(random_seed=0)
+    total = found.posterior_predictive["total"].values
+    np.testing.assert_allclose(total, values @ [1.0, 10.0])
+    scores = log_likelihood(square, change(draws), coords=SQUARE).log_likelihood["y"].values
+    np.testing.assert_allclose(scores, norm.logpdf(np.arange(4.0).reshape(2, 2), values))
+
+
+def test_samples_with_other_names_of_dims_go_by_position():
+    values = np.random.default_rng(0).normal(size=(1, 5, 2, 2))
+    draws = xr.Dataset({"w": (("chain", "draw", "w_dim_0", "w_dim_1"), values)})
+    found = Predictive(square, draws, return_sites=["total"], coords=SQUARE)(random_seed=0)
+    total = found.posterior_predictive["total"].values
+    np.testing.assert_allclose(total, values @ [1.0, 10.0])

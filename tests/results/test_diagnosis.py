@@ -167,3 +167,15 @@ def test_what_cannot_be_judged_is_refused():
             result.diagnose()
     with pytest.raises(ValueError, match="at least 100. Found: 3"):
         result_at(model, AutoNormal(model), y).diagnose(3)
+
+
+def test_a_guide_that_is_nowhere_near_has_an_infinite_k():
+    def far():
+        z = pm.Normal("z", 0.0, 1.0, shape=20)
+        pm.Normal("y", z, 1e-5, observed=np.full(20, 3.0))
+
+    found = (
+        SVI(far, AutoNormal(far)).run(1, random_seed=0, progressbar=False).diagnose(random_seed=0)
+    )
+    assert found.khat == np.inf and not found.is_reliable
+    assert "Pareto k      inf" in str(found)

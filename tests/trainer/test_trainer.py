@@ -25,7 +25,7 @@ from pymc_svi import (
     optim,
 )
 from pymc_svi.engine import ParamStore
-from pymc_svi.engine.progress import describe
+from pymc_svi.engine.progress import create_simple_progress, describe
 from pymc_svi.errors import DataError, NonFiniteError
 from pymc_svi.guides import AutoDelta, AutoNormal
 
@@ -393,3 +393,17 @@ def test_counts_that_are_stored_as_floats_are_the_same_data():
     late[-1] = 0.5  # not in the rows that the step is built with
     with pytest.raises(NonFiniteError, match="log-probability of site 'y' in the model is -inf"):
         trainer(program=counts, data=late).fit(n=10, random_seed=0)
+
+
+def test_fit_shows_progress_when_it_is_asked_to(monkeypatch):
+    shown = []
+
+    def bar(visible):
+        shown.append(visible)
+        return create_simple_progress(False)
+
+    monkeypatch.setattr("pymc_svi.engine.progress.create_simple_progress", bar)
+    method = trainer()
+    for progressbar in (None, True, None, False):
+        method.fit(n=2, random_seed=0, progressbar=progressbar)
+    assert shown == [False, True, True, False]

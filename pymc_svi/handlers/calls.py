@@ -1,0 +1,165 @@
+"""Whether a program takes the arguments it is called with, and what they were when it fails."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from pytensor.graph.basic import Variable
+
+from pymc_svi.errors import (
+    DataError,
+    InitializationError,
+    PairingError,
+    SiteError,
+    did_you_mean,
+    quoted,
+    sentence,
+)
+
+__all__ = ["check_call", "explain_call", "telling_data"]
+
+# Their messages say what to do; a list of arguments would only hide it.
+_CLEAR = (SiteError, PairingError, InitializationError, DataError)
+_NOTE = "The program "
+
+
+def check_call(
+    program: Callable, args: tuple, kwargs: dict[str, Any], options: Iterable[str] = ()
+) -> None:
+    """Check that a function takes these arguments.
+
+    Parameters
+    ----------
+    program : callable
+        The function. One without a signature is not checked.
+    args, kwargs
+        The arguments.
+    options : iterable of str, optional
+        Other names that were possible where the arguments were given, of which one may have been
+        meant.
+
+    Raises
+    ------
+    TypeError
+        If an argument is missing, unknown, or one too many.
+
+    Examples
+    --------
+    >>> from pymc_svi.handlers.calls import check_call
+    >>> def model(X, y=None): ...
+    >>> check_call(model, (1.0,), {"Y": 2.0})
+    Traceback (most recent call last):
+    TypeError: The program model does not take these arguments: got an unexpected keyword argument 'Y'.
+    Found: 1 positional argument and 'Y'. Expected: model(X, y=None). ... Did you mean 'y'?
+    """
+    signature = _signature(program)
+    if signature is None:
+        return
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        known = signature.parameters
+        found = f"{len(args)} positional argument{'' if len(args) == 1 else 's'}"
+        guesses = [did_you_mean(k, [*known, *options]) for k in kwargs if k not in known]
+        raise TypeError(
+            sentence(
+                f"The program {_name(program)} does not take these arguments: {error}",
+                found=f"{found} and {quoted(kwargs)}" if kwargs else found,
+                expected=f"{_name(program)}{signature}",
+                fix="Model and guide are called with the same arguments, so both list all of them",
+            )
+            + "".join(guesses)
+        ) from None
+
+
+def explain_call(error: Exception, program: Callable, args: tuple, kwargs: dict[str, Any]) -> None:
+    """Add a note to an error in a program: what its arguments were, and which look wrong.
+
+    Parameters
+    ----------
+    error : Exception
+        The error.
+    program : callable
+        The function that raised it.
+    args, kwargs
+        Its arguments.
+    """
+    signature = _signature(program)
+    if signature is None or isinstance(error, _CLEAR) or not (args or kwargs):
+        return
+    if any(note.startswith(_NOTE) for note in getattr(error, "__notes__", ())):
+        return  # a program inside this one has said it
+    named: dict[str, Any] = {}
+    for name, value in signature.bind(*args, **kwargs).arguments.items():
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            named |= {f"{name}[{i}]": item for i, item in enumerate(value)}
+        elif kind is inspect.Parameter.VAR_KEYWORD:
+            named |= value
+        else:
+            named[name] = value
+    lines = [f"  {name}: {_kind(value)}{_advice(name, value)}" for name, value in named.items()]
+    error.add_note("\n".join([f"{_NOTE}{_name(program)} was called with", *lines]))
+
+
+def _signature(program: Callable) -> inspect.Signature | None:
+    try:
+        return inspect.signature(program)
+    except (TypeError, ValueError):
+        return None
+
+
+def _name(program: Callable) -> str:
+    return getattr(program, "__name__", None) or type(program).__name__
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}, {value.dtype}"
+    if isinstance(value, Variable) and hasattr(value.type, "shape"):
+        return f"an array of shape {value.type.shape}, {value.type.dtype}"
+    if isinstance(value, int | float | None):
+        return repr(value)
+    return f"a {type(value).__name__}"
+
+
+def _advice(name: str, value: Any) -> str:
+    if hasattr(value, "to_numpy") or isinstance(value, list | tuple):
+        array = np.asarray(value)
+        if array.dtype.kind not in "OUSTMm":
+            how = f"{name}.to_numpy()" if hasattr(value, "to_numpy") else f"np.asarray({name})"
+            return f". Pass {how} if the program computes with it"
+        value = array
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    if kind in "OUST" and kind:
+        return ". Not all of it are numbers: leave the rest out, or encode its categories"
+    if kind in "Mm" and kind:
+        return ". It holds dates: pass a number of days instead"
+    return ""
+
+
+@contextmanager
+def telling_data(program: Any) -> Iterator[None]:
+    """Add the shapes of a built model's data to an error about shapes.
+
+    Parameters
+    ----------
+    program : callable or pymc.Model
+        The program; nothing is added to the errors of functions.
+    """
+    try:
+        yield
+    except ValueError as error:
+        data = getattr(program, "data_vars", ())
+        if data and not isinstance(error, _CLEAR):
+            shapes = [f"{d.name} {d.get_value(borrow=True).shape}" for d in data]
+            error.add_note(
+                f"The data of the model are {', '.join(shapes)}. If pm.set_data changed the number "
+                "of rows of one, it has to change those of all, of the observed data too: "
+                "np.zeros(n) will do to predict."
+            )
+        raise
