@@ -39,6 +39,7 @@ from pytensor.tensor.shape import SpecifyShape
 from pytensor.tensor.type_other import NoneTypeT
 
 from pymc_svi.engine.loop_source import LoopSource, is_loop
+from pymc_svi.engine.op_source import op_lines
 
 __all__ = ["Source", "with_flat_loops"]
 
@@ -86,6 +87,8 @@ class Source:
 
     def __init__(self) -> None:
         self.names: dict[Variable, str] = {}
+        # Inputs of loops that are constants outside.
+        self.constants: dict[Variable, Variable] = {}
         self.globals: dict[str, Any] = {
             "__name__": __name__,
             "np": np,
@@ -131,6 +134,8 @@ class Source:
                 yield from self.composite(node)
             elif isinstance(node.op, SpecifyShape):
                 yield from self.specified(node)
+            elif (lines := op_lines(self, node)) is not None:
+                yield from lines
             else:
                 yield self.call(node)
 
@@ -169,12 +174,17 @@ class Source:
             # As in the cache, the key goes with the types of the arguments.
             types = tuple(variable.type for variable in node.inputs)
             function = self.functions.setdefault((key, types), function)
-        self.keys.append(key)
-        name = f"f{len(self.keys)}"
-        self.globals[name] = function
+        name = self.refer(function, key)
         arguments = ", ".join([self.name(variable) for variable in node.inputs])
         results = ", ".join([self.new(variable) for variable in node.outputs])
         return f"{results} = {name}({arguments})"
+
+    def refer(self, function: Callable, key: str | None) -> str:
+        """Return a name for a function, which the key stands for in the cache."""
+        self.keys.append(key)
+        name = f"f{len(self.keys)}"
+        self.globals[name] = function
+        return name
 
     # --- names ------------------------------------------------------------------------------
 
@@ -191,10 +201,21 @@ class Source:
     def name(self, variable: Variable) -> str:
         """Return the name of a variable, or of a constant."""
         if variable not in self.names and isinstance(variable, Constant):
-            name = self.new(variable)
-            self.globals[name] = numba_typify(variable.data, variable=variable)
-            self.keys.append(cache_key_for_constant(variable.data))
+            value = numba_typify(variable.data, variable=variable)
+            self.names[variable] = self.constant(value, variable.data)
         return self.names[variable]
+
+    def constant(self, value: Any, data: Any = None) -> str:
+        """Return a name for a value that is always the same."""
+        name = self.local()
+        self.globals[name] = value
+        self.keys.append(cache_key_for_constant(value if data is None else data))
+        return name
+
+    def known(self, variable: Variable) -> np.ndarray | None:
+        """Return the value of a variable that is a constant, or what a loop is given as one."""
+        constant = self.constants.get(variable, variable)
+        return np.asarray(constant.data) if isinstance(constant, Constant) else None
 
 
 class _KeyedCache(FunctionCache):

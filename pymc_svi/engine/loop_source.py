@@ -75,8 +75,13 @@ class LoopSource:
         )
         for length, record, value in records:
             self._record(length, record, value)
-        fixed = zip(op.inner_non_seqs(inner.inputs), op.outer_non_seqs(node.inputs), strict=True)
-        source.names |= {variable: source.name(outer) for variable, outer in fixed}
+        fixed = dict(
+            zip(op.inner_non_seqs(inner.inputs), op.outer_non_seqs(node.inputs), strict=True)
+        )
+        source.names |= {variable: source.name(outer) for variable, outer in fixed.items()}
+        source.constants |= {
+            variable: source.constants.get(outer, outer) for variable, outer in fixed.items()
+        }
         body = list(source.graph(inner.toposort()))
         for length, record, value in records:
             self._write_record(length, record, value)

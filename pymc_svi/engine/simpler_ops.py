@@ -9,7 +9,9 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+from pytensor.compile.builders import OpFromGraph
 from pytensor.compile.mode import Mode, optdb
+from pytensor.compile.rewriting import inline_ofg_node
 from pytensor.graph.basic import Apply, Constant
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
@@ -67,6 +69,20 @@ def _slice_parts(fgraph: FunctionGraph, node: Apply):
     return [x[(*before, slice(start, end))] for start, end in itertools.pairwise(ends)]
 
 
+@node_rewriter([OpFromGraph])
+def _inline_gradients(fgraph: FunctionGraph, node: Apply):
+    """Write out the gradient of an operation that is a graph itself, such as ``logsumexp``.
+
+    PyTensor writes out the operation, but compiles its gradient as a function, which computes
+    everything again.
+    """
+    return inline_ofg_node(node) if type(node.op) is OpFromGraph else None
+
+
+# Before anything else is rewritten (0), so that they share what they have in common.
+optdb.register(
+    "pymc_svi_gradients", dfs_rewriter(_inline_gradients), "pymc_svi_simpler", position=-0.02
+)
 # Before elementwise operations are fused (49).
 for _name, _rewrite in (("diagonals", _slice_a_diagonal), ("parts", _slice_parts)):
     optdb.register(f"pymc_svi_{_name}", dfs_rewriter(_rewrite), "pymc_svi_simpler", position=48.4)

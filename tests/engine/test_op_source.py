@@ -1,0 +1,234 @@
+"""Operations that are written as lines do what PyTensor's own do."""
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+import pytest
+from pytensor.tensor.basic import Alloc, AllocDiag
+from pytensor.tensor.blas import BatchedDot
+from pytensor.tensor.elemwise import DimShuffle
+from pytensor.tensor.linalg import cholesky, solve_triangular
+from pytensor.tensor.linalg.decomposition.cholesky import Cholesky
+from pytensor.tensor.linalg.solvers.triangular import SolveTriangular
+from pytensor.tensor.math import Dot
+from pytensor.tensor.shape import Reshape
+from pytensor.tensor.special import logsumexp
+from pytensor.tensor.subtensor import AdvancedIncSubtensor, AdvancedSubtensor
+
+from pymc_svi.engine import training_mode
+from pymc_svi.engine.linker import Source
+from pymc_svi.evaluation import evaluation_mode
+
+VECTOR = np.arange(1.0, 7.0)
+MATRIX = np.random.default_rng(0).normal(size=(3, 3))
+LOWER = np.tril(MATRIX) + 3 * np.eye(3)
+WIDE = np.random.default_rng(1).normal(size=(3, 4))
+CUBE = np.random.default_rng(2).normal(size=(1, 3, 4))
+ROWS, COLUMNS = np.array([0, 2, 1, 2]), np.array([1, 2, 0, 2])
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """The kinds of operations that are functions of their own."""
+    kinds = []
+    call = Source.call
+
+    def recorded(self, node):
+        kinds.append(type(node.op))
+        return call(self, node)
+
+    monkeypatch.setattr(Source, "call", recorded)
+    return kinds
+
+
+def results(build, *values):
+    """Return what the training mode and the evaluation mode compute for arrays of known shapes."""
+    inputs = [pt.tensor(shape=value.shape, dtype=value.dtype) for value in values]
+    outputs = build(*inputs)
+    outputs = outputs if isinstance(outputs, list) else [outputs]
+    for mode in (training_mode(), evaluation_mode()):
+        yield pytensor.function(inputs, outputs, mode=mode)(*[value.copy() for value in values])
+
+
+def assert_same(build, *values):
+    mine, expected = results(build, *values)
+    for found, wanted in zip(mine, expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-13)
+        assert found.dtype == wanted.dtype
+
+
+@pytest.mark.parametrize(
+    "order", [(1, 0), (0, "x", 1), ("x", 1, 0), (1, "x", 0, "x"), ("x", 0, 1, "x")]
+)
+def test_axes_are_permuted_and_added(order, called):
+    assert_same(lambda x: [x.dimshuffle(order), (2 * x).dimshuffle(order)], WIDE)
+    assert DimShuffle not in called
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1), (2, "x", 1)])
+def test_axes_are_dropped(order, called):
+    assert_same(lambda x: x.dimshuffle(order), CUBE)
+    assert DimShuffle not in called
+
+
+def test_what_cannot_be_written_is_a_function(called):
+    cube = np.random.default_rng(3).normal(size=(2, 3, 4))
+    assert_same(lambda x: x.transpose(2, 0, 1), cube)
+    assert DimShuffle in called
+
+
+def test_known_shapes(called):
+    assert_same(lambda x: [x.reshape((6,)), (x.T + 1).reshape((2, -1)), x.T.ravel()], WIDE[:, :2])
+    assert Reshape not in called
+
+
+@pytest.mark.parametrize(
+    ("values", "index"), [(VECTOR, (ROWS,)), (MATRIX, (ROWS, COLUMNS))], ids=["vector", "matrix"]
+)
+def test_known_places(values, index, called):
+    def build(x, y):
+        return [x[index], x[index].set(y), x[index].inc(y), (2 * x)[index].inc(2 * y)]
+
+    assert_same(build, values, np.arange(4.0))
+    assert not {AdvancedSubtensor, AdvancedIncSubtensor} & set(called)
+
+
+def test_places_in_several_dimensions_and_one_number_for_all(called):
+    def build(x):
+        return [x[ROWS[:, None], COLUMNS], x[ROWS[:, None], COLUMNS[:, None]], x[ROWS, 0].sum()]
+
+    assert_same(build, MATRIX)
+    assert_same(lambda x: [x[ROWS, COLUMNS].inc(x.sum()), x[ROWS, COLUMNS].set(2.0)], MATRIX)
+    assert not {AdvancedSubtensor, AdvancedIncSubtensor} & set(called)
+
+
+def test_places_that_a_loop_is_given(called):
+    def build(x):
+        last = pytensor.scan(
+            lambda last, _, places: pt.tanh(last[places]).sum() + last,
+            outputs_info=[x],
+            non_sequences=[x[0] * 0, pt.constant(ROWS)],
+            n_steps=3,
+            return_updates=False,
+        )
+        return last[-1]
+
+    assert_same(build, VECTOR)
+    assert AdvancedSubtensor not in called
+
+
+def test_the_array_that_is_written_to_stays_as_it_was():
+    x = pytensor.shared(VECTOR.copy(), shape=(6,))
+    function = pytensor.function([], x[ROWS].set(0.0 * x[:4]), mode=training_mode())
+    assert function().tolist() == [0.0, 0.0, 0.0, 4.0, 5.0, 6.0]
+    np.testing.assert_array_equal(x.get_value(), VECTOR)
+
+
+def test_other_places_are_left_to_functions(called):
+    def build(x, i):
+        return [x[[-1, 0]], x[i], x[i].inc(x[:4])]
+
+    assert_same(build, VECTOR, ROWS)
+    assert {AdvancedSubtensor, AdvancedIncSubtensor} <= set(called)
+
+
+@pytest.mark.parametrize("lower", [True, False])
+@pytest.mark.parametrize("unit_diagonal", [True, False])
+def test_small_triangular_systems(lower, unit_diagonal, called):
+    def build(a, b):
+        a = a if lower else a.T
+        options = {"lower": lower, "unit_diagonal": unit_diagonal}
+        return [
+            solve_triangular(a, b, b_ndim=2, **options),
+            solve_triangular(a, b[:, 0], b_ndim=1, **options),
+            solve_triangular(a, (b * 2), b_ndim=2, **options),
+        ]
+
+    assert_same(build, LOWER, WIDE)
+    assert SolveTriangular not in called
+
+
+def test_a_system_without_a_solution_is_nan():
+    singular = LOWER * [[1.0], [0.0], [1.0]]
+    mine, _ = results(lambda a, b: solve_triangular(a, b, lower=True), singular, WIDE)
+    assert np.isnan(mine[0]).all()
+
+
+def test_large_triangular_systems_are_left_to_lapack(called):
+    large = np.eye(40) + np.tril(np.ones((40, 40)))
+    assert_same(lambda a, b: solve_triangular(a, b, lower=True), large, np.ones((40, 2)))
+    assert SolveTriangular in called
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_small_cholesky_factors(lower, called):
+    def build(a):
+        return [cholesky(a, lower=lower), cholesky(a + pt.eye(3), lower=lower)]
+
+    one_sided = LOWER @ LOWER.T + (np.triu(MATRIX, 1) if lower else np.tril(MATRIX, -1))
+    assert_same(build, LOWER @ LOWER.T)
+    assert_same(build, one_sided)  # the other triangle is not looked at
+    assert Cholesky not in called
+
+
+@pytest.mark.parametrize("bad", [[[1.0, 2.0], [2.0, 1.0]], [[1.0, np.nan], [np.nan, 1.0]]])
+def test_a_matrix_without_a_factor_is_nan(bad):
+    mine, _ = results(cholesky, np.array(bad))
+    assert np.isnan(mine[0]).all()
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (5, 1, 3, 4)])
+def test_arrays_are_repeated(shape, called):
+    assert_same(lambda x: pt.alloc(x, *shape), CUBE[:, :, :])
+    assert Alloc not in called
+
+
+@pytest.mark.parametrize("offset", [0, 2, -1])
+def test_diagonal_matrices(offset, called):
+    assert_same(lambda x: pt.diag(x, offset), VECTOR)
+    assert AllocDiag not in called
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_products(dtype, called):
+    def build(x, y):
+        return [x @ y, x.T @ x, x @ y[:, 0], y.T @ y[:, 0], (x @ y).T @ (2 * x), x[:, :1].T @ x]
+
+    wide = np.random.default_rng(4).normal(size=(5, 3)).astype(dtype)
+    for mine, expected in zip(*results(build, wide, WIDE.astype(dtype)), strict=True):
+        np.testing.assert_allclose(mine, expected, rtol=1e-5 if dtype == "float32" else 1e-12)
+        assert mine.dtype == dtype
+    assert Dot not in called
+
+
+def test_products_of_large_matrices_of_any_strides():
+    x = np.random.default_rng(5).normal(size=(60, 50))
+    wide = pytensor.shared(x)
+    rows = [wide[::2, ::3], wide[:, 1:]]
+    outputs = [rows[0] @ rows[0].T, rows[1] @ np.ones(49), rows[1].T @ wide[:, 0]]
+    found = pytensor.function([], outputs, mode=training_mode())()
+    expected = [x[::2, ::3] @ x[::2, ::3].T, x[:, 1:] @ np.ones(49), x[:, 1:].T @ x[:, 0]]
+    for mine, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(mine, wanted, rtol=1e-12)
+
+
+def test_products_of_stacks(called):
+    rng = np.random.default_rng(6)
+    x, y = rng.normal(size=(4, 2, 3)), rng.normal(size=(4, 3, 5))
+    large = rng.normal(size=(4, 3, 100))
+
+    def build(x, y, large):
+        return [x @ y, x @ large, large.mT @ y, x[:2] @ y[:2]]
+
+    for mine, expected in zip(*results(build, x, y, large), strict=True):
+        np.testing.assert_allclose(mine, expected, rtol=1e-12)
+    assert BatchedDot not in called
+
+
+def test_gradients_of_graphs_are_written_out(called):
+    def build(x):
+        value = logsumexp(x, axis=1).sum()
+        return [value, pt.grad(value, x)]
+
+    assert_same(build, WIDE)
+    assert not [kind for kind in called if "FromGraph" in kind.__name__]
