@@ -116,6 +116,8 @@ def _scatter(source: Source, node: Apply) -> Iterable[str] | None:
     places = _places(source, x, index, op.idx_list)
     if places is None or values.type.shape not in ((), (len(places[0]),)):
         return None
+    if op.ignore_duplicates and not op.set_instead_of_inc:
+        return None
     array, value = source.name(x), source.name(values)
     names = [source.constant(vector) for vector in places]
     result, i = source.new(node.outputs[0]), source.local()
@@ -228,7 +230,7 @@ def _alloc(source: Source, node: Apply) -> Iterable[str] | None:
     """Repeat an array along some axes, to a known shape."""
     x, [out] = node.inputs[0], node.outputs
     shape = out.type.shape
-    if None in (*x.type.shape, *shape):
+    if not shape or None in (*x.type.shape, *shape):
         return None
     name, result = source.name(x), source.new(out)
     indices = [source.local() for _ in shape]

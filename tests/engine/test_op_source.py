@@ -126,7 +126,8 @@ def test_the_array_that_is_written_to_stays_as_it_was():
 
 def test_other_places_are_left_to_functions(called):
     def build(x, i):
-        return [x[[-1, 0]], x[i], x[i].inc(x[:4])]
+        once = x[ROWS].inc(x[:4], ignore_duplicates=True)
+        return [x[[-1, 0]], x[i], x[i].inc(x[:4]), once]
 
     assert_same(build, VECTOR, ROWS)
     assert {AdvancedSubtensor, AdvancedIncSubtensor} <= set(called)
@@ -210,6 +211,11 @@ def test_products_of_large_matrices_of_any_strides():
     expected = [x[::2, ::3] @ x[::2, ::3].T, x[:, 1:] @ np.ones(49), x[:, 1:].T @ x[:, 0]]
     for mine, wanted in zip(found, expected, strict=True):
         np.testing.assert_allclose(mine, wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("shapes", [((3, 0), (0, 2)), ((3, 0), (0, 1)), ((0, 3), (3, 2))])
+def test_products_of_nothing(shapes, called):
+    assert_same(lambda x, y: x @ y, *map(np.ones, shapes))
 
 
 def test_products_of_stacks(called):
