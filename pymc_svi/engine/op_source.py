@@ -61,6 +61,9 @@ def _dimshuffle(source: Source, node: Apply) -> Iterable[str] | None:
     if not x.type.ndim or not out.type.ndim or not _is_small(x):
         return None  # PyTensor's keeps lengths of 1 known, which loops over long axes need
     kept = [axis for axis in op.new_order if axis != "x"]
+    if not kept:  # indexing would give a number on the way
+        name = source.name(x)
+        return [f"{source.new(out)} = np.ascontiguousarray({name}).reshape({out.type.shape})"]
     if kept == sorted(kept):
         transposed = ""
     elif len(kept) == 2:

@@ -71,6 +71,11 @@ def test_axes_are_dropped(order, called):
     assert DimShuffle not in called
 
 
+def test_all_axes_are_dropped_and_others_added(called):
+    assert_same(lambda x: (2 * x).dimshuffle("x", "x", "x"), np.ones((1, 1)))
+    assert DimShuffle not in called
+
+
 def test_what_cannot_be_written_is_a_function(called):
     cube = np.random.default_rng(3).normal(size=(2, 3, 4))
     assert_same(lambda x: x.transpose(2, 0, 1), cube)
