@@ -103,23 +103,8 @@ class SVI:
     ):
         if isinstance(guide, UnconstrainedGuide):
             guide = GuideModel(model, guide)
-        for role, program in (("model", model), ("guide", guide)):
-            if not (callable(program) or isinstance(program, pm.Model)) or isinstance(
-                program, type
-            ):
-                raise TypeError(
-                    sentence(
-                        f"SVI: the {role} is not a program",
-                        found=f"{program!r}",
-                        expected="a function that creates PyMC variables, or a pm.Model",
-                        fix=f"Pass the function itself, SVI(model, guide), and its arguments to run: "
-                        f"{role}(X, y) has run already"
-                        if program is None
-                        else "Make an automatic guide from the model, AutoNormal(model)"
-                        if role == "guide"
-                        else "",
-                    )
-                )
+        _check_program("model", model)
+        _check_program("guide", guide)
         self.model = model
         self.guide = guide
         self.optim = as_rule(optim)
@@ -391,6 +376,26 @@ class SVI:
 
     def __repr__(self) -> str:
         return f"SVI({self.model!r}, {self.guide!r}, {self.optim!r}, {self.loss!r})"
+
+
+def _check_program(role: str, program: Any) -> None:
+    if isinstance(program, pm.Model) or (callable(program) and not isinstance(program, type)):
+        return
+    ways = []
+    if role == "guide":
+        ways.append("Make an automatic guide from the model, AutoNormal(model)")
+    if program is None:  # what a program that is called returns
+        ways.append(
+            f"Pass the function itself and its arguments to run: {role}(X, y) has run already"
+        )
+    raise TypeError(
+        sentence(
+            f"SVI: the {role} is not a program",
+            found=repr(program),
+            expected="a function that creates PyMC variables, or a pm.Model",
+            fix=". ".join(ways),
+        )
+    )
 
 
 def _as_objective(loss: Any) -> ELBO:
