@@ -16,7 +16,7 @@ import pytensor.tensor as pt
 from numba.extending import overload
 
 # What turns an operation into a numba function has no public name in PyTensor.
-from pytensor.link.numba.dispatch.basic import numba_funcify
+from pytensor.link.numba.dispatch.basic import numba_funcify, numba_njit
 from pytensor.tensor.blas import BatchedDot
 from pytensor.tensor.math import Dot
 
@@ -38,10 +38,31 @@ def batched_product(x: Any, y: Any) -> Any:
     raise NotImplementedError("for compiled code only")
 
 
+# Kept on disk, so that a new model needs not compile them again.
+
+
+@numba_njit(cache=True)
+def _dot(x, y):
+    return np.dot(x, y)
+
+
+@numba_njit(cache=True)
+def _dot_column(x, y):
+    return np.dot(x, np.ascontiguousarray(y).reshape(-1)).reshape((-1, 1))
+
+
+@numba_njit(cache=True)
+def _dot_each(x, y):
+    out = np.empty((x.shape[0], x.shape[1], y.shape[2]), dtype=x.dtype)
+    for i in range(x.shape[0]):
+        np.dot(x[i], y[i], out[i])
+    return out
+
+
 @overload(product)
 def _product(x, y):
     if x.layout in "CF" and y.layout in "CF":
-        return lambda x, y: np.dot(x, y)
+        return lambda x, y: _dot(x, y)
     general = _general(Dot(), x.dtype.name)
     return lambda x, y: general(x, y)
 
@@ -49,24 +70,17 @@ def _product(x, y):
 @overload(column_product)
 def _column_product(x, y):
     if x.layout in "CF":
-        return lambda x, y: np.dot(x, np.ascontiguousarray(y).reshape(-1)).reshape((-1, 1))
+        return lambda x, y: _dot_column(x, y)
     general = _general(Dot(), x.dtype.name)
     return lambda x, y: general(x, y)
 
 
 @overload(batched_product)
 def _batched_product(x, y):
-    if x.layout != "C" or y.layout != "C":
-        general = _general(BatchedDot(), x.dtype.name)
-        return lambda x, y: general(x, y)
-
-    def products(x, y):
-        out = np.empty((x.shape[0], x.shape[1], y.shape[2]), dtype=x.dtype)
-        for i in range(x.shape[0]):
-            np.dot(x[i], y[i], out[i])
-        return out
-
-    return products
+    if x.layout == "C" and y.layout == "C":
+        return lambda x, y: _dot_each(x, y)
+    general = _general(BatchedDot(), x.dtype.name)
+    return lambda x, y: general(x, y)
 
 
 @cache
