@@ -141,10 +141,15 @@ class Source:
 
     def composite(self, node: Apply) -> Iterable[str]:
         """Yield the lines of the scalar operations that one is composed of."""
-        inner = node.op.fgraph
-        self.names |= zip(inner.inputs, map(self.name, node.inputs), strict=True)
-        yield from self.graph(inner.toposort())
-        self.names |= zip(node.outputs, map(self.name, inner.outputs), strict=True)
+        inner, outside = node.op.fgraph, self.names
+        arguments = [self.name(variable) for variable in node.inputs]
+        # Names of its own: the graphs of several operations can have variables in common.
+        self.names = dict(zip(inner.inputs, arguments, strict=True))
+        lines = list(self.graph(inner.toposort()))
+        results = [self.name(variable) for variable in inner.outputs]
+        self.names = outside
+        self.names |= zip(node.outputs, results, strict=True)
+        yield from lines
 
     def specified(self, node: Apply) -> Iterable[str]:
         """Yield the lines that check a shape: a message with the shapes takes a second to compile."""

@@ -5,6 +5,7 @@ import time
 from weakref import WeakValueDictionary
 
 import numpy as np
+import pymc as pm
 import pytensor
 import pytensor.scalar as ps
 import pytensor.tensor as pt
@@ -13,6 +14,7 @@ from numba.core import environment
 from pytensor.compile.mode import get_mode
 from pytensor.link.numba import cache
 
+from pymc_svi import SVI, constraints, optim, param
 from pymc_svi.engine import training_mode
 from pymc_svi.engine.linker import FlatLoopLinker
 from pymc_svi.engine.loop_source import is_flat_loop
@@ -214,3 +216,21 @@ def test_what_two_loops_share_is_read_from_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(environment.Environment, "_memo", WeakValueDictionary())
     assert_same(make(3))
     assert any("cast_scalar_outputs" in name for name in kept)
+
+
+def test_fused_scalars_that_share_variables_do_not_take_each_others_names():
+    def model():
+        rate = pm.Gamma("rate", 2.0, 1.0)
+        pm.Poisson("y", rate, observed=np.arange(5))
+
+    def guide():
+        shape = param("shape", 2.0, constraint=constraints.positive)
+        pm.Gamma("rate", shape, param("scale", 1.0, constraint=constraints.positive))
+
+    written, called = (
+        SVI(model, guide, optim.SGD(1e-3), **how).run(3, random_seed=0, progressbar=False)
+        for how in ({}, {"compile_kwargs": {"mode": "FAST_COMPILE"}})
+    )
+    np.testing.assert_allclose(written.losses, called.losses, rtol=1e-9)
+    for name, value in called.params.items():
+        np.testing.assert_allclose(written.params[name], value, rtol=1e-9)
