@@ -18,7 +18,7 @@ from pymc_svi.data.checks import (
 )
 from pymc_svi.data.parquet import ParquetSource
 from pymc_svi.data.shuffling import rows_in_order
-from pymc_svi.data.sources import BatchSource, Stream
+from pymc_svi.data.sources import BatchSource, Restarted, Stream
 from pymc_svi.data.tables import RowSource, TableSource
 from pymc_svi.errors import sentence
 
@@ -40,7 +40,8 @@ class DataLoader:
         is an array; an ``xarray.Dataset``, of which each variable is one, with rows along its
         first dim; a zarr group or a dict of zarr arrays, read in blocks; a single array, which
         has no name. Anything else is an iterable of batches: dicts of arrays, such as a PyTorch
-        ``DataLoader`` or a generator gives.
+        ``DataLoader`` or a generator gives; or a function without arguments that returns one,
+        which is called for each epoch.
     batch_size : int, optional
         Rows of a batch; all of them if not given. Streams of batches have their own.
     shuffle : bool, default True
@@ -124,7 +125,8 @@ class DataLoader:
                         fix="Leave batch_size out",
                     )
                 )
-            self.source = Stream(data, names)
+            batches = data if hasattr(data, "__iter__") else Restarted(data)
+            self.source = Stream(batches, names)
         elif all(_is_on_disk(array) for array in tables.values()) and tables:
             size = self.batch_size or int(next(iter(tables.values())).shape[0])
             self.batch_size = size
@@ -313,7 +315,7 @@ def _as_tables(data: Any) -> dict[str, Any] | None:
         return {name: array for name, array in data.arrays()}
     if isinstance(data, Mapping):
         return dict(data)
-    if not hasattr(data, "__iter__"):
+    if not hasattr(data, "__iter__") and (not callable(data) or isinstance(data, type)):
         raise TypeError(
             sentence(
                 "DataLoader: data are arrays by name, or an iterable of batches",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from pymc_svi.data.checks import DataError
 from pymc_svi.errors import sentence
 
-__all__ = ["BatchSource", "Stream", "StreamEnded", "as_named"]
+__all__ = ["BatchSource", "Restarted", "Stream", "StreamEnded", "as_named"]
 
 
 class StreamEnded(DataError):
@@ -75,6 +75,31 @@ class Stream:
             return
         for batch in self._batches:
             yield as_named(batch, self._names)
+
+
+class Restarted:
+    """The batches that a function makes, anew for every epoch.
+
+    Parameters
+    ----------
+    function : callable
+        A function without arguments that returns an iterable of batches, such as a generator.
+    """
+
+    def __init__(self, function: Callable[[], Iterable[Any]]):
+        self._function = function
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = self._function()
+        if not hasattr(batches, "__iter__"):
+            raise DataError(
+                sentence(
+                    "DataLoader: the function for the batches does not return an iterable of them",
+                    found=f"{type(batches).__name__}",
+                    fix='Write a generator: def batches(): yield {"X": X, "y": y}',
+                )
+            )
+        return iter(batches)
 
 
 def _length(value: Any) -> int | None:

@@ -158,6 +158,20 @@ def test_a_list_of_batches_has_many_epochs_and_a_generator_one():
     np.testing.assert_array_equal(again.losses, many.losses)
 
 
+def test_a_function_that_makes_batches_is_called_for_each_epoch():
+    def batches():
+        yield {"y": Y}
+        yield {"y": Y[:4]}
+
+    once = fit(DataLoader(list(batches()) * 3, total_size=24), 6)
+    again = fit(DataLoader(batches, total_size=24), 6)
+    np.testing.assert_array_equal(once.losses, again.losses)
+    with pytest.raises(DataError, match="does not return an iterable.*Found: NoneType"):
+        fit(DataLoader(lambda: None, total_size=24), 1)
+    with pytest.raises(TypeError, match="arrays by name, or an iterable of batches"):
+        DataLoader(int)
+
+
 def parquet_of(folder, **columns):
     number = len(list(folder.iterdir()))
     parquet.write_table(pyarrow.table(columns), folder / f"{number}.parquet")
