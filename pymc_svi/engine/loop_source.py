@@ -50,6 +50,8 @@ class LoopSource:
     def __init__(self, source: Source, node: Apply):
         self.source, self.node = source, node
         self.op, self.inner = node.op, node.op.fgraph
+        self.given = {variable: source.name(variable) for variable in node.inputs}
+        self.results = {variable: source.local() for variable in node.outputs}
         self.n_steps, self.step = source.local(), source.local()
         first = node.inputs[0]
         self.known_steps = int(first.data) if isinstance(first, Constant) else None
@@ -58,10 +60,12 @@ class LoopSource:
         self.writes: list[str] = []  # at its end
         self.after: list[str] = []  # the loop
 
-    def lines(self) -> Iterator[str]:
-        """Yield the lines."""
-        source, op, node, inner = self.source, self.op, self.node, self.inner
-        yield f"{self.n_steps} = {source.name(node.inputs[0])}.item()"
+    def lines(self) -> list[str]:
+        """Return the lines."""
+        op, node, inner, source = self.op, self.node, self.inner, self.source
+        # Names of its own for what is inside: the graphs of several loops have variables in common.
+        outside, constants = source.names, source.constants
+        source.names, source.constants = {}, {}
         self._sequences()
         self._histories()
         carried = self._carried()
@@ -75,13 +79,11 @@ class LoopSource:
         )
         for length, record, value in records:
             self._record(length, record, value)
-        fixed = dict(
-            zip(op.inner_non_seqs(inner.inputs), op.outer_non_seqs(node.inputs), strict=True)
-        )
-        source.names |= {variable: source.name(outer) for variable, outer in fixed.items()}
-        source.constants |= {
-            variable: source.constants.get(outer, outer) for variable, outer in fixed.items()
-        }
+        for variable, outer in zip(
+            op.inner_non_seqs(inner.inputs), op.outer_non_seqs(node.inputs), strict=True
+        ):
+            source.names[variable] = self.given[outer]
+            source.constants[variable] = constants.get(outer, outer)
         body = list(source.graph(inner.toposort()))
         for length, record, value in records:
             self._write_record(length, record, value)
@@ -89,12 +91,15 @@ class LoopSource:
         new = [source.name(v) for v in op.inner_untraced_sit_sot_outs(inner.outputs)]
         if carried:
             self.writes.append(f"{', '.join(carried)}, = {', '.join(new)},")
-        yield from self.before
-        yield f"for {self.step} in range({self.n_steps}):"
-        for line in [*self.reads, *body, *self.writes] or ["pass"]:
-            yield f"    {line}"
-        yield from self.after
-        source.names |= zip(op.outer_untraced_sit_sot_outs(node.outputs), carried, strict=True)
+        source.names = {**outside, **self.results}
+        source.constants = constants
+        return [
+            f"{self.n_steps} = {self.given[node.inputs[0]]}.item()",
+            *self.before,
+            f"for {self.step} in range({self.n_steps}):",
+            *(f"    {line}" for line in [*self.reads, *body, *self.writes] or ["pass"]),
+            *self.after,
+        ]
 
     # --- what a step is given ---------------------------------------------------------------
 
@@ -102,15 +107,16 @@ class LoopSource:
         op, node = self.op, self.node
         pairs = zip(op.outer_seqs(node.inputs), op.inner_seqs(self.inner.inputs), strict=True)
         for outer, variable in pairs:
-            self._read(variable, f"{self.source.name(outer)}[{self.step}]")
+            self._read(variable, f"{self.given[outer]}[{self.step}]")
 
     def _carried(self) -> list[str]:
         """Give each state that only the next step needs a variable; return their names."""
         op, source = self.op, self.source
         inputs = op.inner_untraced_sit_sot(self.inner.inputs)
         owned = op.inner_owned_untraced_sit_sot(self.inner.inputs)
-        starts = [source.name(v) for v in op.outer_untraced_sit_sot(self.node.inputs)]
-        names = [source.new(v) for v in inputs]
+        starts = [self.given[v] for v in op.outer_untraced_sit_sot(self.node.inputs)]
+        names = [self.results[v] for v in op.outer_untraced_sit_sot_outs(self.node.outputs)]
+        source.names |= zip(inputs, names, strict=True)
         for variable, name, start in zip(inputs, names, starts, strict=True):
             # A step may overwrite its state, which is somebody else's before the first.
             copied = start if variable in owned else f"numba_deepcopy({start})"
@@ -166,10 +172,9 @@ class LoopSource:
             )
 
     def _histories(self) -> None:
-        source = self.source
         for place, array, read, variables, _, _ in self._traced():
-            name = source.new(self.node.outputs[place])
-            start = source.name(array)
+            name = self.results[self.node.outputs[place]]
+            start = self.given[array]
             owned = place in self.op.destroy_map
             self.before.append(f"{name} = {start if owned else f'numba_deepcopy({start})'}")
             for offset, variable in zip(read, variables, strict=True):
@@ -178,7 +183,7 @@ class LoopSource:
 
     def _write_histories(self) -> None:
         for place, array, _, _, written, variables in self._traced():
-            name = self.source.names[self.node.outputs[place]]
+            name = self.results[self.node.outputs[place]]
             for offset, variable in zip(written, variables, strict=True):
                 at = self._place(name, array.type.shape[0], offset)
                 self.writes += self._write(name, at, variable)
@@ -187,14 +192,14 @@ class LoopSource:
 
     def _record(self, length: Variable, record: Variable, value: Variable) -> None:
         """Allocate what is written by each step: when the first is done, if its shape isn't known."""
-        name = self.source.new(record)
+        name = self.results[record]
         dtype = value.type.numpy_dtype.name
-        n = f"{self.source.name(length)}.item()"
+        n = f"{self.given[length]}.item()"
         shape = [n, *(str(length or 0) for length in value.type.shape)]
         self.before.append(f"{name} = np.empty(({', '.join(shape)},), dtype=np.{dtype})")
 
     def _write_record(self, length: Variable, record: Variable, value: Variable) -> None:
-        name, result = self.source.names[record], self.source.name(value)
+        name, result = self.results[record], self.source.name(value)
         if None in value.type.shape:
             shape = ", ".join(f"{result}.shape[{axis}]" for axis in range(value.type.ndim))
             dtype = value.type.numpy_dtype.name

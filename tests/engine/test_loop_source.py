@@ -80,6 +80,22 @@ def several_at_once(x, start):
     return pt.concatenate([found[0].ravel(), found[1], found[2]])
 
 
+def nested_with_inputs_of_one_type(x, start):
+    """The inner graphs of both loops have the same variables."""
+
+    def outer(row, state, factor):
+        inner = pytensor.scan(
+            lambda r, last, f: pt.tanh(last + r * f),
+            sequences=[row * x], outputs_info=[state], non_sequences=[factor], return_updates=False,
+        )  # fmt: skip
+        return inner[-1] * row - state * factor + 0.1 * state
+
+    return pytensor.scan(
+        outer, sequences=[x], outputs_info=[start], non_sequences=[0.5 * start],
+        return_updates=False,
+    )  # fmt: skip
+
+
 def nested(x, start):
     def step(row, last):
         inner = pytensor.scan(
@@ -96,6 +112,7 @@ def nested(x, start):
 LOOPS = [
     sums, backwards, only_the_last, only_the_last_two, without_start, rows_of_unknown_length,
     two_lags_of_numbers, two_lags_of_matrices, several_at_once, nested,
+    nested_with_inputs_of_one_type,
 ]  # fmt: skip
 
 
