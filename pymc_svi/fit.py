@@ -69,6 +69,11 @@ def fit(
         Options of the method: of the guide for ADVI, such as ``init_scale=0.1``, or those of
         :class:`~pymc_svi.SVGD`, such as ``num_particles=50``.
 
+    Returns
+    -------
+    SVIRunResult
+        Params, losses and draws of the fitted guide.
+
     Examples
     --------
     >>> import pymc as pm

@@ -390,6 +390,14 @@ def deterministic(name: str, value: Any, dims: Any = None) -> Variable:
     -------
     TensorVariable
         The value.
+
+    Examples
+    --------
+    >>> from pymc_svi import deterministic, handlers
+    >>> def program():
+    ...     deterministic("half", 0.5)
+    >>> float(handlers.trace(program).get_trace()["half"].value.eval())
+    0.5
     """
     return pm.Deterministic(name, pt.as_tensor(value), dims=dims)
 

@@ -75,7 +75,20 @@ def init_to_feasible(site: Site) -> Variable:
 
 @_with_settings
 def init_to_uniform(site: Site, *, radius: float = 2.0) -> Variable:
-    """Uniform in ``(-radius, radius)`` in unconstrained space: NumPyro's default."""
+    """Uniform in ``(-radius, radius)`` in unconstrained space: NumPyro's default.
+
+    Parameters
+    ----------
+    site : Site
+        Left out by users: ``init_to_uniform(radius=1.0)`` is a strategy.
+    radius : float, default 2.0
+        Positive.
+
+    Raises
+    ------
+    ValueError
+        If the radius is not positive, when the guide is built.
+    """
     if not radius > 0:
         raise ValueError(sentence("init_to_uniform: radius must be positive", found=f"{radius}"))
     shape = unconstrain(site, _support_point(site)).shape
@@ -90,7 +103,15 @@ def init_to_sample(site: Site) -> Variable:
 
 @_with_settings
 def init_to_median(site: Site, *, num_samples: int = 15) -> Variable:
-    """Median of prior draws, taken in unconstrained space."""
+    """Median of prior draws, taken in unconstrained space.
+
+    Parameters
+    ----------
+    site : Site
+        Left out by users: ``init_to_median(num_samples=100)`` is a strategy.
+    num_samples : int, default 15
+        Number of draws.
+    """
     draws = change_dist_size(site.dist, (num_samples,), expand=True)
     if isinstance(site.dist.type, XTensorType):
         values = pt.stack([unconstrain(site, draws[i]) for i in range(num_samples)])
@@ -102,13 +123,40 @@ def init_to_median(site: Site, *, num_samples: int = 15) -> Variable:
 
 @_with_settings
 def init_to_mean(site: Site, *, num_samples: int = 1_000) -> Variable:
-    """Mean of prior draws."""
+    """Mean of prior draws.
+
+    Parameters
+    ----------
+    site : Site
+        Left out by users: ``init_to_mean(num_samples=100)`` is a strategy.
+    num_samples : int, default 1_000
+        Number of draws.
+    """
     return change_dist_size(site.dist, (num_samples,), expand=True).mean(axis=0)
 
 
 @_with_settings
 def init_to_value(site: Site, *, values: Mapping[str, Any] | None = None) -> Variable:
-    """Given values by site name; other sites start at PyMC's initial point."""
+    """Given values by site name; other sites start at PyMC's initial point.
+
+    Parameters
+    ----------
+    site : Site
+        Left out by users: ``init_to_value(values={...})`` is a strategy.
+    values : dict of str to array_like, optional
+        Values in constrained space.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi import SVI
+    >>> from pymc_svi.guides import AutoNormal, init_to_value
+    >>> with pm.Model() as model:
+    ...     x = pm.Normal("x", 0.0, 1.0)
+    >>> svi = SVI(model, AutoNormal(model, init_loc_fn=init_to_value(values={"x": 0.5})))
+    >>> float(svi.get_params(svi.init())["x_auto_loc"])
+    0.5
+    """
     if values is not None and site.name in values:
         return as_site_value(values[site.name], site.dist, site.name, site.dims)
     return init_to_initial_point(site)

@@ -42,6 +42,20 @@ class SVIRunResult:
         The loss of each step, shape (num_steps,).
     about : dict
         What the fit was of: the seed of the data's order, and their sizes.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi import SVI
+    >>> from pymc_svi.guides import AutoNormal
+    >>> with pm.Model() as model:
+    ...     x = pm.Normal("x", 0.0, 1.0)
+    ...     y = pm.Normal("y", x, 1.0, observed=2.0)
+    >>> result = SVI(model, AutoNormal(model)).run(100, random_seed=1, progressbar=False)
+    >>> result.losses.shape
+    (100,)
+    >>> result.sample_posterior(50, random_seed=2).posterior["x"].shape
+    (1, 50)
     """
 
     def __init__(

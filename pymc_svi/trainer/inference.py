@@ -181,6 +181,18 @@ class ADVI(SVIMethod):
     References
     ----------
     Kucukelbir et al. (2017), Automatic Differentiation Variational Inference.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi import ADVI, fit, optim
+    >>> with pm.Model() as model:
+    ...     x = pm.Normal("x", 0.0, 1.0)
+    ...     y = pm.Normal("y", x, 1.0, observed=2.0)
+    >>> method = ADVI(model, optim.Adam(0.02), init_scale=0.5)
+    >>> result = fit(method=method, n=1_000, random_seed=1, progressbar=False)
+    >>> sorted(result.params)
+    ['x_auto_loc', 'x_auto_scale']
     """
 
     guide: type = AutoNormal
@@ -200,7 +212,25 @@ class ADVI(SVIMethod):
 class FullRankADVI(ADVI):
     """ADVI with a multivariate Normal: posterior correlations are learned too.
 
-    Parameters are those of :class:`ADVI`.
+    Parameters
+    ----------
+    model, optim, loss, **guide_kwargs
+        See :class:`ADVI`; the guide is :class:`~pymc_svi.guides.AutoMultivariateNormal`.
+
+    References
+    ----------
+    Kucukelbir et al. (2017), Automatic Differentiation Variational Inference.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi import FullRankADVI, fit
+    >>> with pm.Model() as model:
+    ...     x = pm.Normal("x", 0.0, 1.0, shape=2)
+    ...     y = pm.Normal("y", x.sum(), 1.0, observed=2.0)
+    >>> result = fit(method=FullRankADVI(model), n=100, random_seed=1, progressbar=False)
+    >>> result.losses.shape
+    (100,)
     """
 
     guide: type = AutoMultivariateNormal
