@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 
-__all__ = ["FAMILIES", "GUIDES", "SHARED", "TARGETS", "data_of"]
+__all__ = ["FAMILIES", "GUIDES", "RANDOM", "SHARED", "TARGETS", "data_of", "print_fit"]
 
 # Targets that are normalised: no ELBO can exceed zero.
 TARGETS = ("funnel", "leaning_funnel", "banana", "bimodal")
@@ -26,6 +28,15 @@ GUIDES = (
     "AutoBNAFNormal",
     "AutoDAIS",
 )
+# Guides that start at random weights, and end where they lead.
+RANDOM = ("AutoIAFNormal", "AutoBNAFNormal")
+
+
+def print_fit(model: str, guide: str, draws: np.ndarray, seconds: float) -> None:
+    """Print the ELBO of a fit from independent estimates of it."""
+    error = float(draws.std() / np.sqrt(len(draws)))
+    row = {"model": model, "guide": guide, "elbo": float(draws.mean()), "error": error}
+    print(json.dumps({**row, "seconds": seconds}), flush=True)
 
 
 def data_of(model: str) -> dict[str, np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 
 import jax
@@ -13,7 +12,7 @@ import numpyro
 import numpyro.distributions as dist
 from numpyro.infer import SVI, Trace_ELBO, autoguide, init_to_median
 
-from benchmarks.guide_problems import GUIDES, SHARED, data_of
+from benchmarks.guide_problems import GUIDES, RANDOM, SHARED, data_of, print_fit
 
 
 def eight_schools(y, sigma):
@@ -63,38 +62,29 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4_000)
     parser.add_argument("--particles", type=int, default=8)
     parser.add_argument("--draws", type=int, default=20_000)
+    parser.add_argument("--seeds", type=int, default=1, help="of guides that start at random")
     options = parser.parse_args()
     numpyro.enable_x64()
     for name in options.models:
         model, data = globals()[name], tuple(map(jnp.asarray, data_of(name).values()))
         for kind in options.guides:
-            settings = SETTINGS.get(kind, {})
-            guide = getattr(autoguide, kind)(model, init_loc_fn=init_to_median, **settings)
-            rate = lambda step: 0.03 * 0.01 ** (step / options.steps)  # noqa: E731
-            optimizer = numpyro.optim.Adam(rate)
-            svi = SVI(model, guide, optimizer, Trace_ELBO(options.particles))
-            began = time.perf_counter()
-            result = svi.run(jax.random.key(0), options.steps, *data, progress_bar=False)
-            seconds = time.perf_counter() - began
+            for seed in range(options.seeds if kind in RANDOM else 1):
+                settings = SETTINGS.get(kind, {})
+                guide = getattr(autoguide, kind)(model, init_loc_fn=init_to_median, **settings)
+                rate = lambda step: 0.03 * 0.01 ** (step / options.steps)  # noqa: E731
+                optimizer = numpyro.optim.Adam(rate)
+                svi = SVI(model, guide, optimizer, Trace_ELBO(options.particles))
+                began = time.perf_counter()
+                result = svi.run(jax.random.key(seed), options.steps, *data, progress_bar=False)
+                seconds = time.perf_counter() - began
 
-            def elbo(key, params=result.params, guide=guide, model=model, data=data):
-                return -Trace_ELBO().loss(key, params, model, guide, *data)
+                def elbo(key, params=result.params, guide=guide, model=model, data=data):
+                    return -Trace_ELBO().loss(key, params, model, guide, *data)
 
-            draws = np.asarray(
-                jax.lax.map(elbo, jax.random.split(jax.random.key(5), options.draws))
-            )
-            print(
-                json.dumps(
-                    {
-                        "model": name,
-                        "guide": kind,
-                        "elbo": float(draws.mean()),
-                        "error": float(draws.std() / np.sqrt(len(draws))),
-                        "seconds": seconds,
-                    }
-                ),
-                flush=True,
-            )
+                draws = np.asarray(
+                    jax.lax.map(elbo, jax.random.split(jax.random.key(5), options.draws))
+                )
+                print_fit(name, kind, draws, seconds)
 
 
 if __name__ == "__main__":

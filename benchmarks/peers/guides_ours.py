@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytensor
 import pytensor.tensor as pt
 from pymc.pytensorf import find_rng_nodes, reseed_rngs
 
-from benchmarks.guide_problems import GUIDES, SHARED, TARGETS, data_of
+from benchmarks.guide_problems import GUIDES, RANDOM, SHARED, TARGETS, data_of, print_fit
 from pymc_svi import SVI, Trace_ELBO, guides, handlers, optim
 from pymc_svi.evaluation import evaluation_mode
 from pymc_svi.gradients import vectorize_draws
@@ -102,31 +101,22 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4_000)
     parser.add_argument("--particles", type=int, default=8)
     parser.add_argument("--draws", type=int, default=20_000)
+    parser.add_argument("--seeds", type=int, default=1, help="of guides that start at random")
     options = parser.parse_args()
     for name in options.models:
         model = globals()[name]
         data = () if name in TARGETS else tuple(data_of(name).values())
         for kind in options.guides:
-            guide = getattr(guides, kind)(model, **SETTINGS.get(kind, {}))
-            rate = optim.exponential_decay(0.03, options.steps, 0.01)
-            loss = Trace_ELBO(num_particles=options.particles)
-            began = time.perf_counter()
-            svi = SVI(model, guide, optim.Adam(rate), loss)
-            result = svi.run(options.steps, *data, random_seed=0, progressbar=False)
-            seconds = time.perf_counter() - began
-            draws = elbo_draws(model, guide, result.params, data, options.draws)
-            print(
-                json.dumps(
-                    {
-                        "model": name,
-                        "guide": kind,
-                        "elbo": float(draws.mean()),
-                        "error": float(draws.std() / np.sqrt(len(draws))),
-                        "seconds": seconds,
-                    }
-                ),
-                flush=True,
-            )
+            for seed in range(options.seeds if kind in RANDOM else 1):
+                guide = getattr(guides, kind)(model, **SETTINGS.get(kind, {}))
+                rate = optim.exponential_decay(0.03, options.steps, 0.01)
+                loss = Trace_ELBO(num_particles=options.particles)
+                began = time.perf_counter()
+                svi = SVI(model, guide, optim.Adam(rate), loss)
+                result = svi.run(options.steps, *data, random_seed=seed, progressbar=False)
+                seconds = time.perf_counter() - began
+                draws = elbo_draws(model, guide, result.params, data, options.draws)
+                print_fit(name, kind, draws, seconds)
 
 
 if __name__ == "__main__":
