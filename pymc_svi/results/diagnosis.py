@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from arviz_stats.base import array_stats
 from pymc.variational.minibatch_rv import MinibatchRandomVariable
 from pytensor.graph.basic import Variable
 from scipy.special import logsumexp
@@ -189,6 +188,9 @@ def _smoothed(log_ratios: np.ndarray) -> tuple[np.ndarray, float]:
     if np.ptp(largest) < 1e-8:  # there is no tail to smooth
         smoothed, khat = log_ratios, -np.inf
     else:
+        # Here, for it takes longer to import than all of this package.
+        from arviz_stats.base import array_stats
+
         smoothed, khat = array_stats.psislw(-log_ratios)  # it expects a log-likelihood
         if np.isnan(khat):  # beside the largest weight all others vanish in floating point
             khat = np.inf
