@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from copy import copy
 from typing import Any
 
 from pymc_svi.errors import did_you_mean, quoted, sentence
@@ -103,7 +104,38 @@ def fit(
                 )
             options["loss"] = loss
         method = _METHODS[method](model, optim=optim, **options)
+    else:
+        given = {"optim": optim, "loss": loss, **options}
+        if ignored := [name for name, value in given.items() if value is not None]:
+            raise TypeError(
+                sentence(
+                    f"fit: {quoted(ignored)} would not be used",
+                    found=f"a method that is made already, {method!r}",
+                    fix="Give them to the method",
+                )
+            )
+        method = _with_model(method, model)
     trainer = Trainer(
         method, dataloader, callbacks, on_nonfinite=on_nonfinite, progressbar=progressbar
     )
     return trainer.fit(n=n, random_seed=random_seed)
+
+
+def _with_model(method: SVI | Inference, model: Program | None) -> SVI | Inference:
+    """Return a method for a model; without one, it has its own or takes that of the context."""
+    own = getattr(method, "model", None)
+    if model is None or own is model:
+        return method
+    if own is not None or not hasattr(method, "model"):
+        raise TypeError(
+            sentence(
+                "fit: the method cannot take the model",
+                found=f"{type(method).__name__} has another one"
+                if own is not None
+                else f"{type(method).__name__} takes that of the context",
+                fix="Give the model to the method, or call fit inside `with model:`",
+            )
+        )
+    method = copy(method)
+    method.model = model
+    return method

@@ -89,6 +89,21 @@ def test_methods_take_the_model_of_the_context(method):
         Trainer(method()).fit(n=1)
 
 
+def test_fit_gives_its_model_to_a_method_that_has_none():
+    with pm.Model() as one:
+        pm.Normal("x", 1.0, 1.0)
+    with pm.Model() as other:
+        pm.Normal("z", 1.0, 1.0)
+    method = ADVI(init_scale=0.5)
+    result = fit(one, method, n=2, random_seed=1, progressbar=False)
+    assert set(result.params) == {"x_auto_loc", "x_auto_scale"}
+    assert method.model is None  # it can be used again
+    with pytest.raises(TypeError, match="cannot take the model. Found: ADVI has another one"):
+        fit(other, ADVI(one), n=2)
+    with pytest.raises(TypeError, match="'optim' would not be used.*Give them to the method"):
+        fit(method=ADVI(one), n=2, optim=optim.Adam(0.1))
+
+
 def test_fit_names_its_methods():
     with pytest.raises(ValueError, match="Did you mean 'advi'"):
         fit(lambda: pm.Normal("x"), method="advl")
