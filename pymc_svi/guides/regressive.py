@@ -6,7 +6,6 @@ from functools import lru_cache
 
 import numpy as np
 import pytensor.tensor as pt
-from pymc.distributions.transforms import _default_transform  # no public name for the table
 from pytensor.graph.basic import Variable
 from pytensor.xtensor.type import XTensorType
 
@@ -27,6 +26,7 @@ from pymc_svi.guides.normal import check_init_scale
 from pymc_svi.guides.prototype import Prototype
 from pymc_svi.handlers import Site
 from pymc_svi.handlers.core import Program
+from pymc_svi.handlers.distributions import default_transform_of
 from pymc_svi.handlers.log_prob import as_plain_tensor, density_given, is_composed, rv_log_prob
 from pymc_svi.handlers.values import as_site_value
 from pymc_svi.primitives import init_seed, param
@@ -149,7 +149,7 @@ def _check_transform(site: Site) -> None:
     """Refuse a transform to whose support the draws of the prior need not belong."""
     if site.transform is None or isinstance(site.dist.type, XTensorType):
         return
-    default = _default_transform(site.dist.owner.op, site.dist)
+    default = default_transform_of(site.dist)
     if type(site.transform) is not type(default):
         raise SiteError(
             sentence(

@@ -8,6 +8,10 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 from pymc.distributions.shape_utils import change_dist_size
+
+# PyMC's table of default transforms has no public name.
+from pymc.distributions.transforms import _default_transform
+from pymc.logprob.transforms import Transform
 from pytensor.graph.basic import Variable
 from pytensor.tensor.random.type import RandomType
 from pytensor.xtensor.shape import Transpose
@@ -16,6 +20,7 @@ from pytensor.xtensor.vectorization import XRV
 
 __all__ = [
     "batch_shape",
+    "default_transform_of",
     "fresh",
     "is_distribution",
     "support_ndim",
@@ -28,6 +33,11 @@ def is_distribution(value: Any) -> bool:
     """Whether a value is a random variable, as ``pm.Normal.dist(0, 1)`` makes one."""
     owner = getattr(value, "owner", None)
     return owner is not None and hasattr(owner.op, "ndim_supp")
+
+
+def default_transform_of(rv: Variable) -> Transform | None:
+    """Return the transform that PyMC gives a random variable of a distribution."""
+    return None if rv.owner is None else _default_transform(rv.owner.op, rv)
 
 
 def support_ndim(rv: Variable) -> int:

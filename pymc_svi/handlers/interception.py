@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pymc as pm
 from pymc.data import is_valid_observed
-from pymc.distributions.transforms import ChainedTransform, _default_transform
+from pymc.distributions.transforms import ChainedTransform
 from pymc.pytensorf import convert_observed_data
 from pymc.util import UNSET
 from pytensor.compile import view_op
@@ -27,6 +27,7 @@ from pytensor.xtensor.type import XTensorType
 from scipy import sparse
 
 from pymc_svi.errors import SiteError, sentence
+from pymc_svi.handlers.distributions import default_transform_of
 from pymc_svi.handlers.imputation import is_partly_observed, no_density_of_its_own, observed_part
 from pymc_svi.handlers.plate import sized_like_data
 from pymc_svi.handlers.record import remember
@@ -290,11 +291,10 @@ def _put_in_place(kind, var, site) -> None:
 def _transform_of(rv, default_transform, transform):
     """Return the transform that ``Model.create_value_var`` will choose for a variable.
 
-    The handlers need it before the variable is registered. PyMC's table of default transforms
-    has no public name.
+    The handlers need it before the variable is registered.
     """
     if default_transform is UNSET:
-        default_transform = None if rv.owner is None else _default_transform(rv.owner.op, rv)
+        default_transform = default_transform_of(rv)
     if transform is UNSET:
         return default_transform
     if transform is not None and default_transform is not None:

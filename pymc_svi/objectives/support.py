@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from pymc.distributions import transforms
-from pymc.distributions.transforms import _default_transform  # no public name for the table
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.op import RNGConsumerOp
@@ -14,6 +13,7 @@ from pytensor.xtensor.type import XTensorType
 
 from pymc_svi.evaluation import evaluate
 from pymc_svi.handlers import Site
+from pymc_svi.handlers.distributions import default_transform_of
 
 __all__ = ["Support", "support_mismatch", "support_of"]
 
@@ -53,7 +53,7 @@ def support_of(rv: Variable) -> Support | None:
         return None
     if not rv.type.dtype.startswith("float"):
         return None
-    transform = _default_transform(rv.owner.op, rv)
+    transform = default_transform_of(rv)
     if transform is None:
         # Symbolic variables without a transform of their own may be anything.
         known = type(rv.owner.op).__name__ in _REAL_LINE
