@@ -25,6 +25,10 @@ __all__ = ["check_call", "explain_call", "telling_data"]
 # Their messages say what to do; a list of arguments would only hide it.
 _CLEAR = (SiteError, PairingError, InitializationError, DataError)
 _NOTE = "The program "
+_INDEX = (
+    "A symbolic index, such as the minibatch of a plate, cannot index a numpy array: "
+    "write pt.as_tensor(Y)[rows], or subsample(Y)."
+)
 
 
 def check_call(
@@ -88,6 +92,9 @@ def explain_call(error: Exception, program: Callable, args: tuple, kwargs: dict[
     args, kwargs
         Its arguments.
     """
+    if isinstance(error, IndexError) and "only integers, slices" in str(error):
+        if _INDEX not in getattr(error, "__notes__", ()):
+            error.add_note(_INDEX)
     signature = _signature(program)
     if signature is None or isinstance(error, _CLEAR) or not (args or kwargs):
         return

@@ -7,7 +7,7 @@ import pandas as pd
 import pymc as pm
 import pytest
 
-from pymc_svi import SVI, Predictive, handlers, optim, param
+from pymc_svi import SVI, Predictive, handlers, optim, param, plate
 from pymc_svi.errors import InitializationError, NonFiniteError, SiteError
 from pymc_svi.guides import AutoNormal
 
@@ -114,6 +114,16 @@ def test_an_error_in_a_program_says_what_it_was_called_with(args, note):
     said = notes(error)
     assert "The program model was called with" in said and note in said
     assert said.count("was called with") == 1
+
+
+def test_an_array_that_is_indexed_by_a_minibatch_says_how():
+    def picked():
+        with plate("rows", 4, subsample_size=2) as rows:
+            pm.Normal("y", 0.0, 1.0, observed=Y[rows])
+
+    with pytest.raises(IndexError) as error:
+        handlers.trace(picked).get_trace()
+    assert notes(error).count("write pt.as_tensor(Y)[rows], or subsample(Y)") == 1
 
 
 def test_a_frame_whose_columns_are_taken_is_an_argument_like_others():
