@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pymc as pm
@@ -31,16 +33,6 @@ from pymc_svi.results import SVIRunResult
 from pymc_svi.results.sampling import draw_function
 
 __all__ = ["SVI"]
-
-# Of run: a misspelt one is taken for an argument of the programs.
-_OPTIONS = (
-    "random_seed",
-    "progressbar",
-    "init_state",
-    "init_params",
-    "stable_update",
-    "callbacks",
-)
 
 
 class SVI:
@@ -113,7 +105,7 @@ class SVI:
         with validation(validate):  # refuse an unknown level here
             self.validate = validate
         options = resolve_backend_compile_kwargs(backend, compile_kwargs)
-        self._mode = options.pop("mode", None)
+        self.mode = options.pop("mode", None)
         if options:
             raise TypeError(
                 sentence("SVI: unknown compile_kwargs", found=quoted(options), expected="'mode'")
@@ -206,7 +198,7 @@ class SVI:
             )
         arguments = Arguments(args, kwargs)
         with telling_data(built_model(self.model)):
-            training, _ = self._training(arguments)
+            training = self.training_for(arguments)
         state = init_state.state if isinstance(init_state, SVIRunResult) else init_state
         if state is None:
             state = self._start(training, random_seed, init_params)
@@ -250,7 +242,7 @@ class SVI:
         init_params : dict of str to array_like, optional
             Starting values of params, in constrained space.
         """
-        training, _ = self._training(Arguments(args, kwargs))
+        training = self.training_for(Arguments(args, kwargs))
         return self._start(training, random_seed, init_params)
 
     def update(self, state: SVIState, *args, **kwargs) -> tuple[SVIState, float]:
@@ -258,14 +250,14 @@ class SVI:
 
         For loops of your own; :meth:`run` is many times faster.
         """
-        training, _ = self._training(Arguments(args, kwargs))
+        training = self.training_for(Arguments(args, kwargs))
         training.check(state)
         state, [loss] = run_steps(training, state, 1, progressbar=False)
         return state, float(loss)
 
     def evaluate(self, state: SVIState, *args, **kwargs) -> float:
         """Return the loss at a state without a step. The state's random numbers are used."""
-        training, _ = self._training(Arguments(args, kwargs))
+        training = self.training_for(Arguments(args, kwargs))
         training.load(state)
         return float(training.evaluate())
 
@@ -312,7 +304,7 @@ class SVI:
         >>> bool(abs(draws["loc"].mean() - 3.0) < 0.1)
         True
         """
-        training, _ = self._training(Arguments(args, kwargs))
+        training = self.training_for(Arguments(args, kwargs))
         seed = seed_sequence(random_seed)
         training.load(self._start(training, seed, params))
         gradients = dict(zip(training.learned, training.gradients, strict=True))
@@ -338,21 +330,41 @@ class SVI:
         state = training.start(seed_sequence(random_seed))
         return state if init_params is None else training.with_params(state, init_params)
 
-    def _training(self, arguments: Arguments) -> tuple[Training, list[Any]]:
-        """Return the training for these arguments, with their data loaded."""
+    def training_for(self, arguments: Arguments) -> Training:
+        """Return the compiled step for arguments of the programs, with their data loaded.
+
+        Parameters
+        ----------
+        arguments : Arguments
+            The arguments. Those of a kind that was met before have their step already.
+        """
         key = (arguments.key, *map(_fixed_parts, (self.model, self.guide)))
         if key not in self._trainings:
             variables = arguments.variables()
             args, kwargs = arguments.split(variables)
             for program in (self.model, self.guide):
                 if callable(program) and not isinstance(program, Handler):
-                    check_call(program, args, kwargs, options=_OPTIONS)
+                    check_call(program, args, kwargs, options=_options_of_run())
             loss, store = self.build_loss(*args, **kwargs)
-            training = Training(loss, store, self.optim, training_mode(self._mode))
+            training = Training(loss, store, self.optim, training_mode(self.mode))
             self._trainings[key] = (training, variables)
         training, variables = self._trainings[key]
         arguments.load(variables)
-        return training, variables
+        return training
+
+    def with_programs(self, model: Program | None = None, guide: Program | None = None) -> Self:
+        """Return the same method for other programs.
+
+        Parameters
+        ----------
+        model, guide : callable or pymc.Model, optional
+            The programs; this one's if not given.
+        """
+        other = copy.copy(self)
+        other.model = self.model if model is None else model
+        other.guide = self.guide if guide is None else guide
+        other._trainings = {}
+        return other
 
     def build_loss(self, *args, **kwargs) -> tuple[Loss, ParamStore]:
         """Build the loss of model and guide as expressions, and collect their params."""
@@ -376,6 +388,12 @@ class SVI:
 
     def __repr__(self) -> str:
         return f"SVI({self.model!r}, {self.guide!r}, {self.optim!r}, {self.loss!r})"
+
+
+def _options_of_run() -> list[str]:
+    """Return the names of run's own options, of which an unknown argument may be a misspelling."""
+    parameters = inspect.signature(SVI.run).parameters.values()
+    return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
 
 
 def _check_program(role: str, program: Any) -> None:

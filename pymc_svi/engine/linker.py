@@ -233,7 +233,8 @@ class _KeyedCache(FunctionCache):
 def _keep(function: Any, key: str) -> None:
     """Let numba keep the compiled function of an operation on disk, under a key.
 
-    PyTensor wraps the function in another for this, which is compiled too.
+    PyTensor wraps the function in another for this, which is compiled too. numba has no public way
+    to give a function another cache than that of its file, hence the private ``_cache``.
     """
     if isinstance(function._cache, NullCache):
         CACHED_SRC_FUNCTIONS[function.py_func] = f"{key}_kept_fastmath{int(config.numba__fastmath)}"

@@ -27,7 +27,7 @@ from pymc_svi.gradients.gamma import dlog_gamma_draw
 from pymc_svi.gradients.pathwise import draw_shape, fresh_rng, noise, register_rsample
 from pymc_svi.gradients.stand_in import detached, with_gradient_of
 
-__all__ = ["log_gamma_draw"]
+__all__ = ["log_gamma_draw", "positive_exp"]
 
 
 # --- the Gamma family -----------------------------------------------------------------------
@@ -82,12 +82,12 @@ def log_gamma_draw(
 
 @register_rsample(rvs.GammaRV)
 def _gamma(op, rv, alpha, scale):
-    return scale * _exp(log_gamma_draw(rv, alpha))
+    return scale * positive_exp(log_gamma_draw(rv, alpha))
 
 
 @register_rsample(rvs.InvGammaRV)
 def _inverse_gamma(op, rv, alpha, beta):
-    return beta * _exp(-log_gamma_draw(rv, alpha))
+    return beta * positive_exp(-log_gamma_draw(rv, alpha))
 
 
 @register_rsample(rvs.BetaRV)
@@ -101,14 +101,14 @@ def _beta(op, rv, alpha, beta):
 @register_rsample(rvs.DirichletRV)
 def _dirichlet(op, rv, alpha):
     log_draw = pt.special.log_softmax(log_gamma_draw(rv, alpha), axis=-1)
-    return _exp(log_draw)
+    return positive_exp(log_draw)
 
 
 @register_rsample(rvs.StudentTRV)
 def _student_t(op, rv, nu, mu, sigma):
     normal = noise(rv, pt.random.normal)
     log_gamma = log_gamma_draw(rv, nu / 2, rng=fresh_rng())
-    return mu + sigma * normal * _exp((pt.log(nu / 2) - log_gamma) / 2)
+    return mu + sigma * normal * positive_exp((pt.log(nu / 2) - log_gamma) / 2)
 
 
 @register_rsample(SkewStudentTRV)
@@ -116,7 +116,7 @@ def _skew_student_t(op, rv, a, b, mu, sigma):
     # Jones and Faddy (2003), A skew extension of the t-distribution, with applications: their
     # function of a Beta draw, in terms of its logit.
     half_logit = _logit_beta_draw(rv, a, b) / 2
-    tails = _exp(half_logit) - _exp(-half_logit)
+    tails = positive_exp(half_logit) - positive_exp(-half_logit)
     return mu + sigma * pt.sqrt(a + b) * tails / 2
 
 
@@ -138,7 +138,7 @@ def _standard_gamma(alpha, **kwargs):
     return rvs.GammaRV()(alpha, 1.0, **kwargs)
 
 
-def _exp(log_draw: TensorVariable) -> TensorVariable:
+def positive_exp(log_draw: TensorVariable) -> TensorVariable:
     """Return exp without 0 and infinity, which are in no support."""
     largest = 0.98 * float(np.log(np.finfo(log_draw.type.dtype).max))
     return pt.exp(pt.clip(log_draw, -largest, largest))

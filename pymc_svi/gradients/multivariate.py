@@ -9,7 +9,7 @@ from pymc.distributions.multivariate import (
     LKJCorrRV,
     MatrixNormalRV,
     MvStudentTRV,
-    _LKJCholeskyCovRV,
+    _LKJCholeskyCovRV,  # the op of the public LKJCholeskyCov has no public name
 )
 from pytensor.graph.basic import Variable, equal_computations
 from pytensor.sparse import dense_from_sparse
@@ -21,7 +21,7 @@ from pytensor.tensor.random import basic as rvs
 from pytensor.tensor.type import TensorType
 from pytensor.tensor.variable import TensorVariable
 
-from pymc_svi.gradients.implicit import _exp, log_gamma_draw
+from pymc_svi.gradients.implicit import log_gamma_draw, positive_exp
 from pymc_svi.gradients.pathwise import (
     batch_shape,
     fresh_rng,
@@ -44,7 +44,7 @@ def _mv_student_t(op, rv, nu, mu, scale):
     batch = batch_shape(rv)
     normal = noise(rv, pt.random.normal, shape=(*batch, mu.shape[-1]))
     log_gamma = log_gamma_draw(rv, nu / 2, shape=batch, rng=fresh_rng())
-    spread = _exp((pt.log(nu / 2) - log_gamma) / 2)
+    spread = positive_exp((pt.log(nu / 2) - log_gamma) / 2)
     return mu + _times(square_root(scale), normal) * spread[..., None]
 
 

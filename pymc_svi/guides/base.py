@@ -57,6 +57,14 @@ class AutoGuide(ABC):
         Part of the names of the guide's params.
     init_loc_fn : callable, default ``init_to_initial_point``
         Where the guide starts; see :mod:`pymc_svi.guides.init`.
+
+    Attributes
+    ----------
+    latent_names : tuple of str or None
+        The latent sites of the model at the first run; None before it. Later runs leave other
+        sites alone: data that are not passed when predicting make no new latent sites.
+    last_run : tuple or None
+        Positional and keyword arguments of the last call, and a model with the coords around it.
     """
 
     # What ``AutoGuide(model)`` makes; set by the module that has the choice.
@@ -94,10 +102,8 @@ class AutoGuide(ABC):
         self.model = model
         self.prefix = prefix
         self.init_loc_fn = init_loc_fn
-        # The latent sites of the model at the first run. Later runs leave other sites alone:
-        # data that are not passed when predicting make no new latent sites.
-        self._names: tuple[str, ...] | None = None
-        self._last_run: tuple[tuple, dict[str, Any], pm.Model] | None = None
+        self.latent_names: tuple[str, ...] | None = None
+        self.last_run: tuple[tuple, dict[str, Any], pm.Model] | None = None
 
     def __new__(cls, *args, **kwargs):
         """Make a guide; ``AutoGuide`` itself makes one that chooses a family."""
@@ -108,7 +114,7 @@ class AutoGuide(ABC):
     def __call__(self, *args, **kwargs) -> None:
         """Run the guide: emit one site for each latent site of the model."""
         context = scratch_model(built_model(self.model), pm.Model.get_context(error_if_none=False))
-        self._last_run = args, kwargs, context
+        self.last_run = args, kwargs, context
         self.run(args, kwargs)
 
     def run(self, args: tuple, kwargs: Mapping[str, Any]) -> Mapping[str, Variable]:
@@ -124,7 +130,7 @@ class AutoGuide(ABC):
             )
         if self.computes_from_data or self.follows_model:
             prototype.refuse_discrete(type(self).__name__)
-        self._names = tuple(prototype.latents)
+        self.latent_names = tuple(prototype.latents)
         latents = _Latents(self.begin(prototype))
         with latents:
             run_program(model, *args, **kwargs)
@@ -132,7 +138,7 @@ class AutoGuide(ABC):
 
     def visible_model(self) -> Program:
         """Return the model without latent sites that it did not have at the first run."""
-        known = self._names
+        known = self.latent_names
         if known is None:
             return self.model
         return block(self.model, hide_fn=lambda site: site.is_latent and site.name not in known)
@@ -395,8 +401,8 @@ class AutoGuide(ABC):
                 )
             )
         context = scratch_model(built_model(self.model), pm.Model.get_context(error_if_none=False))
-        if not args and not kwargs and self._last_run is not None:
-            args, kwargs, context = self._last_run
+        if not args and not kwargs and self.last_run is not None:
+            args, kwargs, context = self.last_run
         return FittedGuide(self, params, args, kwargs, context)
 
     def __repr__(self) -> str:

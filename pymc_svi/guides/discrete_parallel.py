@@ -84,7 +84,7 @@ class AutoDiscreteParallel(AutoGuide):
                     fix="Use a guide that does nothing: lambda *args, **kwargs: None",
                 )
             )
-        self._names = tuple(record.latent)
+        self.latent_names = tuple(record.latent)
         return {name: as_plain_tensor(site.value) for name, site in record.latent.items()}
 
     def begin(self, prototype: Prototype):

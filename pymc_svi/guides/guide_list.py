@@ -147,7 +147,7 @@ class AutoGuideList(AutoGuide):
                 before.check_known(site, part)
                 drawn_by[name] = part
                 values[name] = as_plain_tensor(site.value)
-        self._names = tuple(name for name in drawn_by)
+        self.latent_names = tuple(name for name in drawn_by)
         return {name: values[name] for name in drawn_by}
 
     def begin(self, prototype: Prototype):
@@ -192,7 +192,7 @@ class AutoGuideList(AutoGuide):
         """Make the laws of the parts part of a model; return each site's unconstrained value."""
         points: dict[str, Variable] = {}
         for part, law in zip(self.parts, posterior, strict=True):
-            own = {name: latents[name] for name in latents if name in part._names}
+            own = {name: latents[name] for name in latents if name in part.latent_names}
             points |= part.register_posterior(model, law, own)
         return points
 
@@ -210,8 +210,8 @@ def _run_part(part: Program, given: _Given, values: dict[str, Variable], args, k
     if isinstance(run, AutoGuideList):
         run._known = dict(values)
     run.run(args, kwargs)
-    part._names = run._names
-    part._last_run = args, dict(kwargs), scratch_model(pm.Model.get_context(error_if_none=False))
+    part.latent_names = run.latent_names
+    part.last_run = args, dict(kwargs), scratch_model(pm.Model.get_context(error_if_none=False))
 
 
 def _drawn_twice(name: str, part: Program) -> None:

@@ -221,5 +221,5 @@ class AutoLaplaceApproximation(AutoGaussianVector):
         normal = AutoMultivariateNormal(
             self.model, prefix=self.prefix, init_loc_fn=self.init_loc_fn
         )
-        normal._names = self._names
+        normal.latent_names = self.latent_names
         return normal

@@ -141,7 +141,7 @@ class AutoSemiDAIS(AutoGuide):
         prototype.refuse_discrete(type(self).__name__)
         rows = self._local_part(prototype.latents)
         known = self._draw_globals(rows, prototype.latents, args, kwargs)
-        self._names = tuple(prototype.latents)
+        self.latent_names = tuple(prototype.latents)
         frame = rows.frame
         # A plate of the global guide's is this one: it is not emitted twice.
         with Known(known), plate(frame.name, frame.size, frame.subsample_size) as indices:

@@ -155,7 +155,8 @@ class plate(Handler):
             indices.name = site.name
         return frame
 
-    def _is_called(self, name: str | None, dim: int | None) -> bool:
+    def is_called(self, name: str | None, dim: int | None) -> bool:
+        """Whether this plate is entered and has this name or this dim."""
         return self.frame is not None and (self.name == name or self.frame.dim == dim)
 
     def __iter__(self) -> Iterator[int]:
@@ -290,7 +291,7 @@ def block_plate(
     if (name is None) == (dim is None):
         raise ValueError(sentence("block_plate takes exactly one of name and dim"))
     stack = active_handlers()
-    rest = tuple(h for h in stack if not (isinstance(h, plate) and h._is_called(name, dim)))
+    rest = tuple(h for h in stack if not (isinstance(h, plate) and h.is_called(name, dim)))
     if strict and len(rest) == len(stack):
         raise ValueError(
             sentence(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -121,12 +120,10 @@ def build_session(svi: SVI, loader: DataLoader, data_seed: int) -> Session:
     fitted_on = _fitted_on(svi, plan, loader)
     batched, loss, store = _batched_loss(svi, plan)
     loss = with_batches(loss, plan, feed)
-    training = Training(loss, store, svi.optim, training_mode(svi._mode), feed)
+    training = Training(loss, store, svi.optim, training_mode(svi.mode), feed)
     first = {name: variable.get_value() for name, variable in plan.variables.items()}
     kwargs = {name: first[name] for name in accepted_names(svi.model, plan.variables)}
-    sampled = copy.copy(svi)
-    sampled._trainings = {}
-    sampled.guide = _narrowed(svi, plan)
+    sampled = svi.with_programs(guide=_narrowed(svi, plan))
     return Session(svi, training, feed, plan, batched, sampled, Arguments((), kwargs), fitted_on)
 
 
@@ -164,9 +161,7 @@ def _fitted_on(svi: SVI, plan: Plan, loader: DataLoader) -> Arguments | None:
 
 
 def _batched_loss(svi: SVI, plan: Plan):
-    batched = copy.copy(svi)
-    batched._trainings = {}
-    batched.model, batched.guide = Batched(svi.model, plan), Batched(svi.guide, plan)
+    batched = svi.with_programs(Batched(svi.model, plan), Batched(svi.guide, plan))
     loss, store = batched.build_loss()
     return batched, loss, store
 

@@ -216,7 +216,7 @@ class Trainer:
         if known is not None and known.svi is svi and known.can_be_used_again(data_seed):
             return known
         if self.dataloader is None:
-            training, _ = svi._training(Arguments((), {}))
+            training = svi.training_for(Arguments((), {}))
             session = Session(svi, training, None, None, None, svi, Arguments((), {}))
         else:
             session = build_session(svi, self.dataloader, data_seed)
