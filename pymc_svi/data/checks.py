@@ -42,8 +42,7 @@ def as_numbers(value: Any, name: str, where: str = "The data") -> np.ndarray:
             sentence(f"{where}: {name!r} has no rows", found="a single number", expected="an array")
         )
     if array.dtype.kind == "f":
-        finite = np.isfinite(array)
-        if not finite.all():
+        if not _surely_finite(array) and not (finite := np.isfinite(array)).all():
             rows = np.flatnonzero(~finite.all(axis=tuple(range(1, array.ndim))))
             raise DataError(
                 sentence(
@@ -54,6 +53,12 @@ def as_numbers(value: Any, name: str, where: str = "The data") -> np.ndarray:
             )
         array = array.astype(pytensor.config.floatX, copy=False)
     return np.ascontiguousarray(array)
+
+
+def _surely_finite(array: np.ndarray) -> bool:
+    """Whether the sum is finite, which takes a third of the time of looking at each number."""
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(array.sum()))
 
 
 def length_of(arrays: Mapping[str, np.ndarray], where: str = "The data") -> int:

@@ -18,6 +18,9 @@ __all__ = ["ParquetSource"]
 # How many files are held open.
 _OPEN_FILES = 16
 
+# One reads, one puts rows in order, and one trains: with no core left, more would be in their way.
+_BUSY_THREADS = 3
+
 
 class ParquetSource(TableSource):
     """A folder of Parquet files, read a row group at a time.
@@ -83,7 +86,13 @@ class ParquetSource(TableSource):
 
     def _read(self, group: tuple[Path, int]) -> Batch:
         file, number = group
-        table = self._opened(file).read_row_group(number, columns=columns_of(self.columns))
+        import pyarrow
+
+        table = self._opened(file).read_row_group(
+            number,
+            columns=columns_of(self.columns),
+            use_threads=pyarrow.cpu_count() > _BUSY_THREADS,
+        )
         arrays: dict[str, Any] = {}
         for name, source in self.columns.items():
             if isinstance(source, str):

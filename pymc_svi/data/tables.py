@@ -103,7 +103,11 @@ class TableSource(ABC):
         n = sum(map(length_of, tables))
         places = np.arange(n)
         if self.shuffle:
+            # Only here: loading the compiler takes a moment.
+            from pymc_svi.data.placing import side_by_side
+
             places = rows_in_order(n, np.random.SeedSequence(seed), 0, n)
+            side_by_side(places, self.batch_size)
         rows = _joined(tables, places)
         n_batches = n // self.batch_size + ragged
         used = n_batches * self.batch_size

@@ -17,6 +17,7 @@ from pyarrow import parquet
 from pymc_svi import SVI, DataLoader, Trainer, callbacks
 from pymc_svi.data import DataError
 from pymc_svi.data.columns import Columns
+from pymc_svi.data.placing import side_by_side
 from pymc_svi.data.tables import one_ahead
 from pymc_svi.guides import AutoNormal
 
@@ -250,6 +251,18 @@ def test_columns_are_put_into_rows(n_columns):
     out = np.empty((10_000, n_columns))
     Columns(columns).put(out, rows)
     np.testing.assert_array_equal(out[rows], np.column_stack(columns))
+
+
+@pytest.mark.parametrize(("n", "size"), [(1_000, 10), (1_003, 10), (7, 10)])
+def test_rows_that_are_written_side_by_side_stay_in_their_batch(n, size):
+    places = np.random.default_rng(0).permutation(n)
+    written = places.copy()
+    side_by_side(written, size)
+    np.testing.assert_array_equal(written // size, places // size)
+    order = np.argsort(written)
+    np.testing.assert_array_equal(np.sort(written), np.arange(n))
+    for start in range(0, n, size):
+        assert (np.diff(order[start : start + size]) > 0).all()
 
 
 def test_more_files_than_are_held_open(tmp_path):
