@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -115,6 +116,23 @@ def test_compiled_steps_see_the_rows_that_the_loader_gives(tmp_path):
             for batch in loader.batches(epoch, 5):
                 np.testing.assert_array_equal(feed.batch_at(next(steps))["y"], batch["y"])
         feed.close()
+
+
+@pytest.mark.parametrize("cores", [2, 8])
+def test_files_give_the_same_rows_however_many_threads_read_them(tmp_path, monkeypatch, cores):
+    from pymc_svi.trainer.feeds import feed_of, table
+
+    monkeypatch.setattr(table.os, "cpu_count", lambda: cores)
+    before = threading.active_count()
+    loader = parquet(tmp_path)
+    feed = feed_of(loader, 5)
+    for step, batch in enumerate(loader.batches(0, 5)):
+        np.testing.assert_array_equal(feed.batch_at(step)["y"], batch["y"])
+        if step == 3:
+            feed.close()  # and read again from where it was
+    assert feed.in_background == (cores > 2)
+    feed.close()
+    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize("drop_last", [False, True])

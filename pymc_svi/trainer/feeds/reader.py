@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,8 +43,13 @@ class ReadAheadFeed(DataFeed):
         self._reader: _Reader | None = None
         self._next = 0  # the step whose data are read next
 
+    @property
+    def in_background(self) -> bool:
+        """Whether the parts are made in a thread of their own."""
+        return self.loader.prefetch
+
     @abstractmethod
-    def parts(self, step: int) -> Iterator[Part]:
+    def parts(self, step: int) -> Generator[Part]:
         """Yield the parts of the data from the one of a step on, up to the limit if there is one."""
 
     def begin(self, step: int, n_steps: int) -> None:
@@ -62,7 +67,7 @@ class ReadAheadFeed(DataFeed):
         if not begin <= step < end:
             if self._reader is None or self._next != step:
                 self.close()
-                self._reader = _Reader(self.parts(step), self.loader.prefetch)
+                self._reader = _Reader(self.parts(step), self.in_background)
             part = self._reader.next()
             for variable, value in part.values.items():
                 variable.set_value(value, borrow=True)
@@ -82,7 +87,7 @@ class ReadAheadFeed(DataFeed):
 class _Reader:
     """Read an iterator one item ahead in a background thread."""
 
-    def __init__(self, items: Iterator[Any], ahead: bool):
+    def __init__(self, items: Generator[Part], ahead: bool):
         self._items = items
         self._queue: queue.Queue[Any] | None = queue.Queue(maxsize=1) if ahead else None
         self._closed = threading.Event()
@@ -118,7 +123,9 @@ class _Reader:
         return item
 
     def close(self) -> None:
-        """End the thread."""
+        """End the threads, this one's and those of the iterator."""
         self._closed.set()
-        if self._queue is not None:
+        if self._queue is None:
+            self._items.close()
+        else:
             self._thread.join(timeout=10)

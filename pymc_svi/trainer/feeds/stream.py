@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import pytensor
@@ -53,7 +53,7 @@ class StreamFeed(ReadAheadFeed):
         step = self.counter - self.offset
         self.expressions = {name: stack[step] for name, stack in self.stacks.items()}
 
-    def parts(self, step: int) -> Iterator[Part]:
+    def parts(self, step: int) -> Generator[Part]:
         """Yield stacks of batches of one size, from the one of ``step`` on."""
         held: list[Batch] = []
         batches = self._batches(step)

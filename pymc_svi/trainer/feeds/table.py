@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Generator
 
 import pytensor
 import pytensor.tensor as pt
@@ -38,12 +39,21 @@ class TableFeed(ReadAheadFeed):
             for name, array in self.block.items()
         }
 
+    @property
+    def in_background(self) -> bool:
+        """Whether rows are put in order in a thread of their own.
+
+        Tables are read in another one. On two cores these are as many as can work at a time, and
+        rows are best put in order on the core that will use them.
+        """
+        return self.loader.prefetch and (os.cpu_count() or 1) > 2
+
     def _sized(self, rows: Variable) -> Variable:
         if self.rows is None:  # the last batch of an epoch ends with its block
             return rows
         return pt.specify_shape(rows, (self.rows, *rows.type.shape[1:]))
 
-    def parts(self, step: int) -> Iterator[Part]:
+    def parts(self, step: int) -> Generator[Part]:
         """Yield the blocks from the one of a step on."""
         epoch = step // self.source.n_batches
         begin = epoch * self.source.n_batches
