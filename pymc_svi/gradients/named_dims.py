@@ -32,4 +32,5 @@ def without_named_dims(outputs: Sequence[Variable]) -> list[Variable]:
         and isinstance(variable.owner.op, ViewOp)
     }
     outputs = graph_replace(list(outputs), views, strict=False) if views else list(outputs)
-    return rewrite_graph(outputs, include=("lower_xtensor",))
+    # A copy: rewriting changes the nodes of a graph, of which others may be part.
+    return rewrite_graph(outputs, include=("lower_xtensor",), clone=True)

@@ -324,12 +324,13 @@ class AutoGuide(ABC):
             Arguments of the model; by default those the guide was last run with.
         """
         fitted = self.at(params, *args, **kwargs)
+        latents = fitted.prototype().latents
+        refuse_local(latents)
         try:
             posterior = self.get_posterior(params, *fitted.args, **fitted.kwargs)
         except NotImplementedError:
-            refuse_local(fitted.prototype().latents)
             return fitted.as_model_of_draws(f"{self.prefix}_draw")
-        return fitted.as_model(fitted.prototype().latents, self.register_posterior, posterior)
+        return fitted.as_model(latents, self.register_posterior, posterior)
 
     def as_prior(self, model: Program, params: Mapping[str, Any], *args, **kwargs) -> Program:
         """Return a model with the fitted guide in the place of its prior.
@@ -365,6 +366,7 @@ class AutoGuide(ABC):
         """
         fitted = self.at(params, *args, **kwargs)
         latents = fitted.prototype().latents
+        refuse_local(latents)
         posterior = self.get_posterior(params, *fitted.args, **fitted.kwargs)
         return FittedPrior(model, self, posterior, latents)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
+from pytensor.xtensor.type import XTensorType
 
 from pymc_svi.constraints import Constraint, as_constraint, real
 from pymc_svi.errors import sentence
@@ -111,6 +112,8 @@ def support_constraint(site: Site) -> Constraint:
     """Return the support of a latent site, as the constraint of a param."""
     if site.transform is None:
         return real
+    if isinstance(site.dist.type, XTensorType):
+        return SiteSupport(site)  # its transform asks for named dims
     try:
         return as_constraint(site.transform)
     except Exception:  # whatever a transform raises that cannot do without its distribution
@@ -118,7 +121,9 @@ def support_constraint(site: Site) -> Constraint:
 
 
 class SiteSupport(Constraint):
-    """The support of a site whose bounds follow from its distribution, hence from other sites.
+    """The support of a site by its own transform, given its distribution.
+
+    For bounds that follow from other sites, and for sites with named dims.
 
     Parameters
     ----------
@@ -153,11 +158,13 @@ class SiteSupport(Constraint):
     @cached_property
     def _forward(self):
         value = as_plain_tensor(self.site.dist).type()
-        return pytensor.function([value], unconstrain(self.site, value), mode=quick_mode())
+        given = as_site_value(value, self.site.dist, self.site.name)
+        u = as_plain_tensor(unconstrain(self.site, given))
+        return pytensor.function([value], u, mode=quick_mode())
 
     @cached_property
     def _backward(self):
-        ndim = unconstrain(self.site, as_plain_tensor(self.site.dist)).ndim
+        ndim = as_plain_tensor(unconstrain(self.site, self.site.dist)).ndim
         u = pt.tensor("u", dtype=pytensor.config.floatX, shape=(None,) * ndim)
         return pytensor.function([u], self.constrain(u), mode=quick_mode())
 

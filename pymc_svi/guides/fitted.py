@@ -17,8 +17,9 @@ from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.traversal import ancestors
 
 from pymc_svi.errors import SiteError, did_you_mean, quoted, sentence
+from pymc_svi.gradients.named_dims import without_named_dims
 from pymc_svi.gradients.particles import random_variables, vectorize_draws
-from pymc_svi.guides.init import constrain, log_jac_det
+from pymc_svi.guides.init import acts_on_elements, constrain, log_jac_det
 from pymc_svi.guides.prototype import Latent, Prototype, quick_mode
 from pymc_svi.handlers import Handler, Site, Trace, replay, trace
 from pymc_svi.handlers.core import run_program
@@ -115,15 +116,20 @@ class FittedGuide:
         self, n: int, random_seed: Any, *, unconstrained: bool = False, deterministics: bool = False
     ) -> dict[str, np.ndarray]:
         """Draw from the guide; arrays of shape ``(n, *shape)`` by site name."""
-        _, model_trace, values = self.traces()
+        guide_trace, model_trace, values = self.traces()
         outputs = dict(values)
         if not unconstrained:
-            outputs = {name: model_trace[name].value for name in values if name in model_trace}
+            outputs = {n: model_trace[n].value for n in guide_trace.latent if n in model_trace}
         if deterministics:
             outputs |= {site.name: site.value for site in model_trace.sites("deterministic")}
         n_draws = pt.lscalar("n_draws")
         plain = [as_plain_tensor(value) for value in outputs.values()]
-        function = pytensor.function([n_draws], vectorize_draws(plain, n_draws), mode=quick_mode())
+        function = pytensor.function(
+            [n_draws],
+            vectorize_draws(plain, n_draws),
+            mode=quick_mode(),
+            on_unused_input="ignore",  # a guide of points that draws nothing
+        )
         reseed_rngs(find_rng_nodes(function.maker.fgraph.outputs), random_seed)
         return dict(zip(outputs, map(np.asarray, function(n)), strict=True))
 
@@ -153,7 +159,7 @@ class FittedGuide:
             for name, point in points.items()
         }
         vectorized = vectorize_graph(
-            [as_plain_tensor(outputs[name]) for name in points],
+            without_named_dims([as_plain_tensor(outputs[name]) for name in points]),
             replace={points[name]: stacked[name] for name in points},
         )
         function = pytensor.function(
@@ -214,9 +220,12 @@ class FittedGuide:
         for name, value in place.values.items():
             others = {point for other, point in points.items() if other != name}
             transform = latents[name].site.transform
-            elementwise = getattr(transform, "ndim_supp", 0) == 0
             wraps = getattr(transform, "name", None) == "circular"
-            if elementwise and not wraps and not others.intersection(ancestors([value])):
+            if (
+                acts_on_elements(transform)
+                and not wraps
+                and not others.intersection(ancestors([value]))
+            ):
                 own.add(name)
         return own
 

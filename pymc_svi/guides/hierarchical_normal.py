@@ -9,6 +9,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
+from pytensor.graph.op import io_connection_pattern
 from pytensor.graph.traversal import ancestors
 
 from pymc_svi.constraints import positive, real
@@ -184,4 +185,6 @@ def _depends_on_others(name: str, latents: dict[str, Latent]) -> bool:
     if center is None or site.dist in ancestors([center]):
         return False
     others = {latent.site.value for latent in latents.values() if latent.name != name}
-    return not others.isdisjoint(ancestors([center]))
+    upstream = [value for value in ancestors([center]) if value in others]
+    # Not those it only takes its shape from, as the zeros of a vector with a random covariance do.
+    return any(connected for [connected] in io_connection_pattern(upstream, [center]))

@@ -15,14 +15,20 @@ from typing import Any
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
+from pymc.dims.distributions.transforms import IntervalTransform, LogOddsTransform, LogTransform
 from pymc.distributions.distribution import support_point
 from pymc.distributions.shape_utils import change_dist_size
+from pymc.logprob.transforms import Transform
 from pytensor.graph.basic import Variable
-from pytensor.graph.replace import vectorize_graph
+from pytensor.graph.replace import graph_replace, vectorize_graph
+from pytensor.tensor.random.type import RandomType
 from pytensor.xtensor import as_xtensor
+from pytensor.xtensor.shape import Transpose
 from pytensor.xtensor.type import XTensorType
 
 from pymc_svi.errors import sentence
+from pymc_svi.gradients import vectorize_draws
+from pymc_svi.gradients.named_dims import without_named_dims
 from pymc_svi.handlers import Site
 from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.values import as_site_value
@@ -70,7 +76,8 @@ def init_to_initial_point(site: Site) -> Variable:
 @_with_settings
 def init_to_feasible(site: Site) -> Variable:
     """Zero in unconstrained space."""
-    return constrain(site, pt.zeros_like(unconstrain(site, _support_point(site))))
+    center = as_plain_tensor(unconstrain(site, _support_point(site)))
+    return constrain(site, pt.zeros_like(center))
 
 
 @_with_settings
@@ -112,10 +119,10 @@ def init_to_median(site: Site, *, num_samples: int = 15) -> Variable:
     num_samples : int, default 15
         Number of draws.
     """
-    draws = change_dist_size(site.dist, (num_samples,), expand=True)
     if isinstance(site.dist.type, XTensorType):
-        values = pt.stack([unconstrain(site, draws[i]) for i in range(num_samples)])
+        values = _over_labelled_draws(site.dist, unconstrain(site, site.dist), num_samples)
     else:
+        draws = change_dist_size(site.dist, (num_samples,), expand=True)
         one = site.dist.type()
         [values] = vectorize_graph([unconstrain(site, one)], {one: draws})
     return constrain(site, pt.median(values, axis=0))
@@ -132,6 +139,8 @@ def init_to_mean(site: Site, *, num_samples: int = 1_000) -> Variable:
     num_samples : int, default 1_000
         Number of draws.
     """
+    if isinstance(site.dist.type, XTensorType):
+        return _over_labelled_draws(site.dist, site.dist, num_samples).mean(axis=0)
     return change_dist_size(site.dist, (num_samples,), expand=True).mean(axis=0)
 
 
@@ -198,6 +207,21 @@ class init_to_generated:
         return self.generate()(site)
 
 
+def _over_labelled_draws(dist: Variable, expression: Variable, n: int) -> Variable:
+    """Return an expression at draws of a distribution with named dims, as a plain tensor.
+
+    The parameters are the same for all draws.
+    """
+    draw = dist.owner.inputs[0] if isinstance(dist.owner.op, Transpose) else dist
+    parameters = {
+        inp: inp.type() for inp in draw.owner.inputs if not isinstance(inp.type, RandomType)
+    }
+    [alone] = graph_replace([as_plain_tensor(expression)], parameters, strict=False)
+    return graph_replace(
+        vectorize_draws([alone], n), {new: old for old, new in parameters.items()}, strict=False
+    )[0]
+
+
 def _support_point(site: Site) -> Variable:
     center = prior_center(site)
     # A prior draw where the distribution does not say where its centre is.
@@ -206,10 +230,14 @@ def _support_point(site: Site) -> Variable:
 
 def prior_center(site: Site) -> Variable | None:
     """Return the support point of a site's prior, given its parents; None if it has none."""
+    dist = site.dist
+    if isinstance(dist.type, XTensorType):
+        [dist] = without_named_dims([dist.values])
     try:
-        return support_point(site.dist)
+        center = support_point(dist)
     except NotImplementedError:
         return None
+    return center if dist is site.dist else as_xtensor(center, dims=site.dist.type.dims)
 
 
 def unconstrain(site: Site, value: Variable) -> Variable:
@@ -233,6 +261,13 @@ def unconstrained_center(site: Site) -> Variable | None:
     """Return the support point of a site's prior in unconstrained space; None if it has none."""
     center = prior_center(site)
     return None if center is None else as_plain_tensor(unconstrain(site, center))
+
+
+def acts_on_elements(transform: Transform | None) -> bool:
+    """Return whether a transform maps each element of a site on its own."""
+    if isinstance(transform, LogTransform | LogOddsTransform | IntervalTransform):
+        return True  # of ``pymc.dims``, which doesn't say
+    return getattr(transform, "ndim_supp", 0) == 0
 
 
 def log_jac_det(site: Site, value: Variable) -> Variable | None:

@@ -12,6 +12,7 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.replace import vectorize_graph
 
 from pymc_svi.errors import SiteError, quoted, sentence
+from pymc_svi.gradients.named_dims import without_named_dims
 from pymc_svi.guides.continuous import AutoGaussianVector
 from pymc_svi.guides.fitted import FittedGuide
 from pymc_svi.guides.multivariate_normal import AutoMultivariateNormal
@@ -181,7 +182,7 @@ class AutoLaplaceApproximation(AutoGaussianVector):
         """Return the function of minus the log-density, its gradient and its Hessian."""
         latents = fitted.prototype().latents
         u = pt.tensor("u", dtype=pytensor.config.floatX, shape=(size,))
-        value = -fitted.placed(self.split(u, latents)).log_density()
+        [value] = without_named_dims([-fitted.placed(self.split(u, latents)).log_density()])
         gradient = pytensor.grad(rewrite_pregrad(value), u)
         # The products of the Hessian with all unit vectors, as one batch.
         direction = pt.tensor("direction", dtype=u.type.dtype, shape=(size,))

@@ -18,7 +18,7 @@ from pymc_svi.guides.continuous import AutoContinuous
 from pymc_svi.guides.init import constrain, log_jac_det
 from pymc_svi.handlers import Handler, Site
 from pymc_svi.handlers.core import Program
-from pymc_svi.handlers.log_prob import rv_log_prob, scaled_and_masked
+from pymc_svi.handlers.log_prob import as_plain_tensor, rv_log_prob, scaled_and_masked
 
 __all__ = ["NeuTraReparam"]
 
@@ -103,7 +103,8 @@ class NeuTraReparam:
         one = pt.tensor("one", dtype=noise.dtype, shape=(self.size,))
         points, _ = self.points(one)
         values = self._fitted.placed(points).values
-        batched = vectorize_draws(list(values.values()), draws.shape[0], {one: draws})
+        plain = [as_plain_tensor(value) for value in values.values()]
+        batched = vectorize_draws(plain, draws.shape[0], {one: draws})
         function = pytensor.function([draws], batched, mode=evaluation_mode())
         arrays = function(noise.reshape(-1, self.size))
         return {

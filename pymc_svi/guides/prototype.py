@@ -16,7 +16,7 @@ from pytensor.graph.basic import Variable
 from pymc_svi.enumeration import has_finite_support
 from pymc_svi.errors import InitializationError, SiteError, sentence
 from pymc_svi.evaluation import evaluation_mode
-from pymc_svi.guides.init import InitStrategy, unconstrain
+from pymc_svi.guides.init import InitStrategy, acts_on_elements, unconstrain
 from pymc_svi.handlers import Handler, Site, trace
 from pymc_svi.handlers.core import Program
 from pymc_svi.handlers.dependence import direct_parents
@@ -313,8 +313,7 @@ def check_continuous(site: Site) -> None:
 
 def _unconstrained_dims(site: Site, value: np.ndarray):
     same_ndim = site.dims is not None and len(site.dims) == value.ndim
-    elementwise = getattr(site.transform, "ndim_supp", 0) == 0
-    return site.dims if same_ndim and elementwise else None
+    return site.dims if same_ndim and acts_on_elements(site.transform) else None
 
 
 def _short(value: np.ndarray) -> str:

@@ -12,6 +12,7 @@ from pymc.pytensorf import rewrite_pregrad
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 
+from pymc_svi.gradients.named_dims import without_named_dims
 from pymc_svi.guides.fitted import Place
 from pymc_svi.handlers import Handler, Site
 from pymc_svi.handlers.core import Program, run_program
@@ -85,6 +86,7 @@ class Target(Place):
 
 def gradient_of(log_density: Variable, point: Variable) -> Callable[[Variable], Variable]:
     """Return the gradient of a log-density, as a function of the value of a placeholder."""
+    [log_density] = without_named_dims([log_density])
     gradient = pytensor.grad(rewrite_pregrad(log_density), point, disconnected_inputs="ignore")
 
     def at(position: Variable) -> Variable:

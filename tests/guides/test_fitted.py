@@ -14,6 +14,7 @@ from pymc_svi.errors import SiteError
 from pymc_svi.evaluation import evaluate
 from pymc_svi.guides import (
     AutoDAIS,
+    AutoDelta,
     AutoDiagonalNormal,
     AutoGaussian,
     AutoGuide,
@@ -203,8 +204,9 @@ def test_every_guide_as_a_model_draws_what_the_guide_draws(kind):
     assert stats.ks_2samp(product, draws["sigma"] * draws["mu"][:, 0]).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("family", [AutoHierarchicalNormal, AutoRegressive])
-def test_a_law_of_a_minibatch_is_refused(family):
+@pytest.mark.parametrize("ask", ["to_model", "as_prior"])
+@pytest.mark.parametrize("family", [AutoNormal, AutoHierarchicalNormal, AutoRegressive])
+def test_a_law_of_a_minibatch_is_refused(family, ask):
     def model():
         mu = pm.Normal("mu")
         with plate("n", 10, subsample_size=4):
@@ -214,4 +216,15 @@ def test_a_law_of_a_minibatch_is_refused(family):
     guide = family(model)
     starts = handlers.trace(guide).get_trace().sites("param")
     with pytest.raises(SiteError, match="'z' is local to the subsampled plate 'n'"):
-        guide.to_model({site.name: evaluate(site.value) for site in starts})
+        asked = functools.partial(guide.as_prior, model) if ask == "as_prior" else guide.to_model
+        asked({site.name: evaluate(site.value) for site in starts})
+
+
+def test_draws_of_points_are_the_points_and_what_follows_from_them():
+    guide = AutoDelta(built())
+    points = {"mu": np.array([1.0, 2.0]), "sigma": np.array(0.5)}
+    draws = guide.sample_posterior({f"{name}_auto_loc": x for name, x in points.items()}, 3)
+    points["twice"] = 2 * points["mu"]
+    assert set(draws) == set(points)
+    for name, value in points.items():
+        np.testing.assert_array_equal(draws[name], np.broadcast_to(value, (3, *value.shape)))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pymc as pm
+import pytensor.tensor as pt
 import pytest
 from scipy.stats import norm
 
 from pymc_svi import SVI, Trace_ELBO, handlers, plate, subsample
+from pymc_svi.errors import SiteError
 from pymc_svi.evaluation import evaluate
 from pymc_svi.gradients import NoPathwiseDraw
 from pymc_svi.gradients.draws import pathwise
@@ -88,6 +90,18 @@ def test_only_sites_below_others_have_weights_and_they_can_be_chosen():
 
     assert params() == params(hierarchical_sites=["theta"]) == {"theta_auto_weight"}
     assert params(hierarchical_sites=[]) == set()
+
+
+def test_a_site_that_takes_only_its_shape_from_another_has_no_weight():
+    """The centre of a vector with mean zero and a random covariance is zero, whatever the latter."""
+
+    def model():
+        scale = pm.HalfNormal("scale", shape=2)
+        pm.MvNormal("x", np.zeros(2), chol=pt.diag(scale))
+
+    assert "x_auto_weight" not in trace(AutoHierarchicalNormal(model)).get_trace()
+    with pytest.raises(SiteError, match="hierarchical_sites has 'x'.*centre depends"):
+        trace(AutoHierarchicalNormal(model, hierarchical_sites=["x"])).get_trace()
 
 
 def test_hierarchical_guide_starts_where_it_is_told():
