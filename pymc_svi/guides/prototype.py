@@ -12,6 +12,7 @@ import pytensor.tensor as pt
 from pymc.pytensorf import find_rng_nodes, reseed_rngs
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
+from pytensor.graph.traversal import ancestors
 
 from pymc_svi.enumeration import has_finite_support
 from pymc_svi.errors import InitializationError, SiteError, sentence
@@ -229,7 +230,13 @@ class _Run:
             self.trace = trace(model).get_trace(*args, **kwargs)
         self.left_out = given.left_out
         self.names = list(given.unconstrained)
-        self.scored = self.trace.sites("sample", "factor")
+        # That a site is impossible at one draw of what will be summed out says nothing.
+        drawn = {as_plain_tensor(self.trace[name].value) for name in self.left_out}
+        self.scored = [
+            site
+            for site in self.trace.sites("sample", "factor")
+            if drawn.isdisjoint(ancestors([site.log_prob]) if drawn else ())
+        ]
         outputs = [
             *given.unconstrained.values(),
             *(as_plain_tensor(self.trace[name].value) for name in self.names),

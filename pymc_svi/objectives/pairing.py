@@ -105,7 +105,8 @@ def check_site_pair(model_site: Site, guide_site: Site) -> None:
                 sentence(
                     f"Site {name!r} has a smaller support in the model than in the guide",
                     found=mismatch,
-                    fix="Give the guide a distribution on the model's support",
+                    fix="Give the guide a distribution on the model's support, or leave the site to an "
+                    "automatic guide, which draws in unconstrained space",
                 ),
                 PairingError,
             )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from pymc.distributions import transforms
+from pymc.logprob.transforms import Transform
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.op import RNGConsumerOp
@@ -58,6 +59,11 @@ def support_of(rv: Variable) -> Support | None:
         # Symbolic variables without a transform of their own may be anything.
         known = type(rv.owner.op).__name__ in _REAL_LINE
         return Support("interval") if known else None
+    return _image(transform, rv)
+
+
+def _image(transform: Transform, rv: Variable) -> Support | None:
+    """Return where a transform puts the values of a random variable; None if it is not known."""
     if isinstance(transform, transforms.LogTransform | transforms.LogExpM1):
         return Support("interval", 0.0)
     if isinstance(transform, transforms.LogOddsTransform):
@@ -71,11 +77,38 @@ def support_of(rv: Variable) -> Support | None:
             -np.inf if lower is None else _constant(lower, np.min),
             np.inf if upper is None else _constant(upper, np.max),
         )
-    if isinstance(transform, transforms.SimplexTransform):
-        return Support("simplex")
-    if isinstance(transform, transforms.ZeroSumTransform):
-        return Support("zero-sum space")
+    for kind, types in _KINDS.items():
+        if isinstance(transform, types):
+            return Support(kind)
     return None
+
+
+_KINDS = {
+    "simplex": (transforms.SimplexTransform, transforms.SumTo1),
+    "zero-sum space": (transforms.ZeroSumTransform,),
+    "ordered vectors": (transforms.Ordered,),
+    "Cholesky factors of covariances": (
+        transforms.CholeskyCovPacked,
+        transforms.CholeskyCovTransform,
+    ),
+    "correlations": (transforms.CholeskyCorrTransform,),
+}
+
+
+def _support_of_site(site: Site) -> Support | None:
+    """Return the support of a model's site, which a transform of the user's can make smaller."""
+    law = support_of(site.dist)
+    transform = site.transform
+    parts = (
+        transform.transform_list
+        if isinstance(transform, transforms.ChainedTransform)
+        else [transform]
+    )
+    if isinstance(parts[-1], transforms.Ordered):  # also of what is positive, and so on
+        return Support("ordered vectors")
+    if transform is None or law not in (None, Support("interval")):
+        return law
+    return _image(transform, site.dist) or law
 
 
 _REAL_LINE = {
@@ -121,7 +154,7 @@ def _further_out(guide: float | None, model: float | None, side: int) -> bool:
 
 def support_mismatch(model_site: Site, guide_rv: Variable) -> str | None:
     """Describe how the guide's support leaves the model's; None if it does not, or is unknown."""
-    model, guide = support_of(model_site.dist), support_of(guide_rv)
+    model, guide = _support_of_site(model_site), support_of(guide_rv)
     if model is None or guide is None:
         return None
     if model.kind == guide.kind == "interval":

@@ -11,6 +11,7 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 import pytest
+from pymc.distributions import transforms as tr
 
 from pymc_svi import (
     ELBO,
@@ -266,6 +267,40 @@ def test_a_normal_guide_for_a_bounded_site_is_refused(prior, found):
     assert "Site 'x' has a smaller support in the model than in the guide" in message
     assert re.search(found, message)
     assert "Give the guide a distribution on the model's support" in message
+
+
+@pytest.mark.parametrize(
+    ("prior", "found"),
+    [
+        (lambda: pm.Normal("x", shape=3, transform=tr.ordered), "the ordered vectors in the model"),
+        (lambda: pm.HalfNormal("x", shape=3, transform=tr.ordered), "the ordered vectors in"),
+        (lambda: pm.Normal("x", shape=3, transform=tr.log), "(0, inf) in the model"),
+        (lambda: pm.Flat("x", shape=3, transform=tr.Interval(-1, 1)), "(-1, 1) in the model"),
+        (
+            lambda: pm.LKJCholeskyCov("x", n=2, eta=2, sd_dist=pm.HalfNormal.dist()),
+            "the Cholesky factors of covariances in the model",
+        ),
+    ],
+    ids=["ordered", "positive and ordered", "log", "interval", "Cholesky"],
+)
+def test_a_users_transform_bounds_the_models_support(prior, found):
+    def guide(**transform):
+        pm.Normal("x", learned(3), **transform)
+
+    message = refusal(prior, guide)
+    assert found in message and "the real line in the guide" in message
+    assert "or leave the site to an automatic guide" in message
+    # The transform of a guide's site does not move its draws.
+    assert found in refusal(prior, lambda: guide(transform=tr.ordered))
+    pair(prior, lambda: pm.DiracDelta("x", param("x_at", [0.1, 0.2, 0.3])))
+
+
+def test_a_users_transform_onto_the_whole_support_changes_nothing():
+    def guide():
+        pm.LogNormal("x", learned())
+
+    pair(lambda: pm.HalfNormal("x", default_transform=tr.log_exp_m1), guide)
+    pair(lambda: pm.HalfNormal("x", default_transform=None), guide)
 
 
 def test_a_normal_guide_for_a_simplex_is_refused():

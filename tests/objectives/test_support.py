@@ -29,6 +29,7 @@ from pymc_svi.objectives.support import support_mismatch, support_of
         (lambda: pm.VonMises.dist(0, 1), f"({-np.pi}, {np.pi})"),
         (lambda: pm.Dirichlet.dist(np.ones(3)), "the simplex"),
         (lambda: pm.ZeroSumNormal.dist(shape=3), "the zero-sum space"),
+        (lambda: pm.LKJCorr.dist(n=3, eta=2), "the correlations"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
