@@ -36,6 +36,7 @@ from pymc_svi.engine.simpler_ops import with_simpler_ops
 from pymc_svi.engine.state import SVIState
 from pymc_svi.engine.storage import storage_for
 from pymc_svi.engine.vector_math import with_vector_math
+from pymc_svi.engine.zeros import with_gradients_at_zero, with_plain_logarithms
 from pymc_svi.errors import (
     InitializationError,
     PairingError,
@@ -77,7 +78,7 @@ def training_mode(mode: Any = None) -> Mode:
         "random_make_inplace", "local_check_parameter_to_ninf_switch"
     )
     mode = Mode(linker=mode.linker, optimizer=optimizer)
-    mode = with_large_arrays_in_place(mode)
+    mode = with_large_arrays_in_place(with_plain_logarithms(mode))
     return with_flat_loops(with_simpler_ops(with_vector_math(mode)))
 
 
@@ -173,7 +174,7 @@ class Training:
     def gradients(self) -> list[Variable]:
         """Gradient of the loss for each param that it depends on, in unconstrained space."""
         [surrogate] = without_named_dims([self.surrogate])
-        surrogate = rewrite_pregrad(surrogate)
+        surrogate = with_gradients_at_zero(rewrite_pregrad(surrogate))
         return self.storage.live(pytensor.grad(surrogate, list(self.learned.values())))
 
     @functools.cached_property
