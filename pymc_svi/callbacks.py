@@ -48,6 +48,8 @@ class Moment:
         The losses of all steps so far.
     about : dict
         What the fit is, for a checkpoint.
+    constrain : callable
+        Returns the constrained params, which are computed when they are asked for.
     params : dict of str to numpy.ndarray
         The constrained params.
     evaluate : callable or None
@@ -56,6 +58,15 @@ class Moment:
         The optimizer.
     final : bool
         Whether the fit ends here.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pymc_svi.callbacks import Moment
+    >>> from pymc_svi.engine import SVIState
+    >>> moment = Moment(SVIState({}, {}, np.zeros((0, 6)), 3), np.array([3.0, 2.0, 1.0]))
+    >>> moment.step, moment.params, moment.final
+    (3, {}, False)
     """
 
     state: SVIState
@@ -84,6 +95,26 @@ class Callback:
     ----------
     every : int, default 100
         How many steps lie between two calls.
+
+    Raises
+    ------
+    ValueError
+        If ``every`` is not a whole number from 1 on.
+
+    Examples
+    --------
+    A callback that keeps the loss:
+
+    >>> import numpy as np
+    >>> from pymc_svi import callbacks
+    >>> from pymc_svi.engine import SVIState
+    >>> class LastLoss(callbacks.Callback):
+    ...     def __call__(self, moment):
+    ...         self.loss = moment.losses[-1]
+    >>> last = LastLoss(every=2)
+    >>> last(callbacks.Moment(SVIState({}, {}, np.zeros((0, 6)), 2), np.array([3.0, 1.5])))
+    >>> float(last.loss)
+    1.5
     """
 
     def __init__(self, every: int = 100):
@@ -99,7 +130,13 @@ class Callback:
         """Be told that a fit begins."""
 
     def __call__(self, moment: Moment) -> None:
-        """See a moment of the fit."""
+        """See a moment of the fit.
+
+        Parameters
+        ----------
+        moment : Moment
+            The moment.
+        """
 
 
 class _Function(Callback):
@@ -127,7 +164,32 @@ class _Approximation:
 
 
 def as_callback(callback: Any) -> Callback:
-    """Return what a user gave as a callback."""
+    """Return what a user gave as a callback.
+
+    Parameters
+    ----------
+    callback : Callback or callable
+        A callback, or a function of ``(moment)``, ``(state, losses)`` or ``(approx, losses, i)``.
+
+    Returns
+    -------
+    Callback
+        The callback; a function is called every 100 steps.
+
+    Raises
+    ------
+    TypeError
+        If it cannot be called, or takes other arguments.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pymc_svi.callbacks import Moment, as_callback
+    >>> from pymc_svi.engine import SVIState
+    >>> callback = as_callback(lambda state, losses: print(state.step, losses[-1]))
+    >>> callback(Moment(SVIState({}, {}, np.zeros((0, 6)), 2), np.array([2.0, 0.5])))
+    2 0.5
+    """
     if isinstance(callback, Callback):
         return callback
     if not callable(callback) or isinstance(callback, type):
@@ -213,10 +275,31 @@ class CheckParametersConvergence(Callback):
         Steps between comparisons.
     tolerance : float, default 1e-3
         The change at which the fit ends.
-    diff : {"relative", "absolute"}
+    diff : {"relative", "absolute"}, default "relative"
         How a change is measured.
     ord : default inf
         The norm of the change; see ``numpy.linalg.norm``.
+
+    Raises
+    ------
+    ValueError
+        If ``diff`` is neither of the two words.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pymc_svi import callbacks
+    >>> from pymc_svi.engine import SVIState
+    >>> check = callbacks.CheckParametersConvergence(every=50, diff="absolute")
+    >>> def at(step, loc):
+    ...     state = SVIState({"loc": np.array(loc)}, {}, np.zeros((0, 6)), step)
+    ...     return callbacks.Moment(state, np.zeros(step))
+    >>> check(at(50, 0.2))
+    >>> check(at(100, 0.3))
+    >>> check(at(150, 0.3001))
+    Traceback (most recent call last):
+    ...
+    StopIteration: The params have converged at step 150
     """
 
     def __init__(self, every: int = 100, tolerance: float = 1e-3, diff="relative", ord=np.inf):
@@ -338,6 +421,27 @@ class HeldOutELBO(Callback):
         The data, with the names of the training data.
     every : int, default 100
         Steps between evaluations.
+
+    Raises
+    ------
+    TypeError
+        During a fit by a method that has no loss on other data.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pymc as pm
+    >>> from pymc_svi import ADVI, DataLoader, Trainer, callbacks
+    >>> y = np.linspace(-1.0, 1.0, 20)
+    >>> with pm.Model() as model:
+    ...     mu = pm.Normal("mu")
+    ...     y_obs = pm.Normal("y_obs", mu, 1.0, observed=pm.Data("y", y))
+    >>> held_out = callbacks.HeldOutELBO({"y": np.array([0.1, -0.2])}, every=20)
+    >>> with model:
+    ...     trainer = Trainer(ADVI(), DataLoader({"y": y}, batch_size=5), [held_out])
+    ...     result = trainer.fit(n=40, random_seed=0)
+    >>> held_out.steps, len(held_out.elbos)
+    ([20, 40], 2)
     """
 
     def __init__(self, batch: Mapping[str, Any], every: int = 100):
@@ -368,6 +472,20 @@ class Checkpoint(Callback):
         Where; it is made if it is not there. The last checkpoint is kept.
     every : int, default 1_000
         Steps between checkpoints: what a killed fit loses at most.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import pymc as pm
+    >>> from pymc_svi import ADVI, Trainer, callbacks
+    >>> with pm.Model() as model:
+    ...     x = pm.Normal("x")
+    >>> with tempfile.TemporaryDirectory() as folder, model:
+    ...     trainer = Trainer(ADVI(), callbacks=[callbacks.Checkpoint(folder, every=20)])
+    ...     first = trainer.fit(n=40, random_seed=0)
+    ...     second = trainer.fit(n=60, random_seed=0, resume=True)  # 20 more
+    >>> len(second.losses), bool((second.losses[:40] == first.losses).all())
+    (60, True)
     """
 
     def __init__(self, folder: str | Path, every: int = 1_000):
@@ -388,5 +506,16 @@ class Checkpoint(Callback):
 class ProgressBar(Callback):
     """Show progress: the smoothed loss, steps a second and the time left.
 
-    ``Trainer(progressbar=True)``, the default, is the same.
+    ``Trainer(..., progressbar=True)`` is the same.
+
+    Parameters
+    ----------
+    every : int, default 100
+        Not used: the bar moves after each call of compiled code.
+
+    Examples
+    --------
+    >>> from pymc_svi import ADVI, Trainer, callbacks
+    >>> Trainer(ADVI(), callbacks=[callbacks.ProgressBar()]).progressbar
+    True
     """

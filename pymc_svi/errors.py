@@ -46,16 +46,23 @@ class DataError(ValueError):
 class NonFiniteError(FloatingPointError):
     """The loss or a gradient became NaN or infinite during a fit.
 
-    Attributes
+    Parameters
     ----------
+    message : str
+        What happened, and the way out.
     step : int
         The step (counted from the start of the fit) at which it happened.
-    site : str or None
+    site : str, optional
         The first offending site or parameter.
-    state : object
+    state : SVIState, optional
         The last state whose loss and parameters were finite.
-    losses : numpy.ndarray
+    losses : numpy.ndarray, optional
         The losses up to that state.
+
+    Attributes
+    ----------
+    step, site, state, losses
+        As above.
     """
 
     def __init__(self, message: str, *, step, site=None, state=None, losses=None):
@@ -67,12 +74,48 @@ class NonFiniteError(FloatingPointError):
 
 
 def quoted(names: Iterable[str]) -> str:
-    """Return names as ``'a', 'b'`` for a message."""
+    """Return names as ``'a', 'b'`` for a message.
+
+    Parameters
+    ----------
+    names : iterable of str
+        The names.
+
+    Returns
+    -------
+    str
+        The names with commas; ``none`` if there are none.
+
+    Examples
+    --------
+    >>> from pymc_svi.errors import quoted
+    >>> quoted(["mu", "sigma"])
+    "'mu', 'sigma'"
+    """
     return ", ".join(repr(str(name)) for name in names) or "none"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `` Did you mean 'x'?`` for the closest known name, or nothing."""
+    """Return `` Did you mean 'x'?`` for the closest known name, or nothing.
+
+    Parameters
+    ----------
+    name : str
+        The name that was given.
+    known : iterable of str
+        The names there are.
+
+    Returns
+    -------
+    str
+        To be put after a :func:`sentence`.
+
+    Examples
+    --------
+    >>> from pymc_svi.errors import did_you_mean
+    >>> did_you_mean("sigm", ["mu", "sigma"])
+    " Did you mean 'sigma'?"
+    """
     names = [str(k) for k in known]
     other_case = [k for k in names if k.lower() == name.lower()]
     close = other_case or get_close_matches(name, names, n=1, cutoff=0.6)
@@ -80,7 +123,28 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def sentence(what: str, *, found: str = "", expected: str = "", fix: str = "") -> str:
-    """Build a message: what is wrong; found; expected; the way out."""
+    """Build a message: what is wrong; found; expected; the way out.
+
+    Parameters
+    ----------
+    what : str
+        What is wrong, with the name of the site.
+    found, expected : str, optional
+        What there is, and what there should be.
+    fix : str, optional
+        What to do about it.
+
+    Returns
+    -------
+    str
+        The message.
+
+    Examples
+    --------
+    >>> from pymc_svi.errors import sentence
+    >>> sentence("Site 'x' has no value", found="None", fix="Condition on it")
+    "Site 'x' has no value. Found: None. Condition on it."
+    """
     parts = [what.rstrip(".") + "."]
     if found:
         parts.append(f"Found: {found}.")

@@ -18,6 +18,21 @@ def evaluation_mode() -> Mode:
 
     PyTensor's own ``"FAST_COMPILE"`` calls a C compiler for each new kind of node, which takes
     seconds on a machine that has not seen it; this takes milliseconds.
+
+    Returns
+    -------
+    Mode
+        For ``pytensor.function(..., mode=...)`` and ``compile_kwargs``.
+
+    Examples
+    --------
+    >>> import pytensor
+    >>> import pytensor.tensor as pt
+    >>> from pymc_svi.evaluation import evaluation_mode
+    >>> x = pt.vector("x")
+    >>> double = pytensor.function([x], 2 * x, mode=evaluation_mode())
+    >>> double([1.0, 2.0])
+    array([2., 4.])
     """
     return Mode(linker=_NumpyLinker(), optimizer="fast_compile")
 
@@ -31,7 +46,25 @@ class _NumpyLinker(PerformLinker):
 
 
 def evaluate(variable: Any) -> np.ndarray:
-    """Return the value of an expression that depends on no inputs."""
+    """Return the value of an expression that depends on no inputs.
+
+    Parameters
+    ----------
+    variable : Variable or array_like
+        The expression; anything else is its own value.
+
+    Returns
+    -------
+    numpy.ndarray
+        The value.
+
+    Examples
+    --------
+    >>> import pytensor.tensor as pt
+    >>> from pymc_svi.evaluation import evaluate
+    >>> evaluate(pt.arange(3) ** 2)
+    array([0, 1, 4])
+    """
     if not isinstance(variable, Variable):
         return np.asarray(variable)
     return np.asarray(variable.eval(mode=evaluation_mode()))

@@ -75,6 +75,13 @@ def fit(
     SVIRunResult
         Params, losses and draws of the fitted guide.
 
+    Raises
+    ------
+    TypeError
+        If there is no model, or options are given that the method does not take.
+    ValueError
+        If there is no method of that name.
+
     Examples
     --------
     >>> import pymc as pm

@@ -42,6 +42,11 @@ def log_density(
     Trace
         The trace at these values.
 
+    Raises
+    ------
+    SiteError
+        If a latent site has no value.
+
     Examples
     --------
     >>> import pymc as pm
@@ -73,6 +78,18 @@ def compute_log_probs(
         As for :func:`log_density`.
     sum_log_prob : bool, default True
         Sum over the elements of a site.
+
+    Returns
+    -------
+    dict of str to float or Variable
+        The log-probabilities by name.
+    Trace
+        The trace.
+
+    Raises
+    ------
+    SiteError
+        If a latent site has no value.
 
     Examples
     --------
@@ -205,6 +222,11 @@ def render_model(
     -------
     graphviz.Digraph
         Shown as a picture in notebooks; its ``source`` is the DOT text.
+
+    Raises
+    ------
+    ImportError
+        If the package graphviz is not installed.
 
     Examples
     --------

@@ -209,6 +209,10 @@ def param(
     ------
     InitializationError
         If there is no starting value, or it is not finite or outside the constraint.
+    SiteError
+        If a dim is not in the coords of the model.
+    TypeError
+        If the name is not a string, or the constraint is not one.
 
     Examples
     --------
@@ -295,6 +299,15 @@ def sample(
     -------
     TensorVariable
         The value of the site.
+
+    Raises
+    ------
+    SiteError
+        If ``obs_mask`` does not have the shape of the data.
+    TypeError
+        If ``dist`` is not an unnamed distribution.
+    ValueError
+        If ``obs_mask`` is not made of True and False.
 
     Examples
     --------
@@ -421,6 +434,11 @@ def factor(name: str, log_factor: Any, *, has_rsample: bool | None = None) -> Va
     TensorVariable
         The term.
 
+    Raises
+    ------
+    TypeError
+        If ``has_rsample`` is not a boolean, or missing in a guide.
+
     Examples
     --------
     A guide that draws in another space than the model's:
@@ -486,6 +504,13 @@ def module(
     -------
     callable
         The network on these parameters. It can be called several times.
+
+    Raises
+    ------
+    SiteError
+        If two parameters of the network have the same name.
+    TypeError
+        If the network cannot be called, or a prior is not a distribution.
 
     Examples
     --------

@@ -63,7 +63,27 @@ class RelaxedBernoulli:
 
     @classmethod
     def dist(cls, temperature: Any, p: Any = None, logit_p: Any = None, **kwargs) -> Variable:
-        """Make a variable without a name."""
+        """Make a variable without a name.
+
+        Parameters
+        ----------
+        temperature : float or tensor
+            The temperature, positive.
+        p, logit_p : tensor, optional
+            Probability of 1, or its logit; one of them.
+        **kwargs
+            As for any PyMC distribution: ``shape``.
+
+        Returns
+        -------
+        TensorVariable
+            The variable.
+
+        Raises
+        ------
+        TypeError
+            If both or none of ``p`` and ``logit_p`` are given.
+        """
         logit = _logits(cls.__name__, p, logit_p, _logit)
         return pm.CustomDist.dist(temperature, logit, **_BERNOULLI, **kwargs)
 
@@ -112,7 +132,27 @@ class GumbelSoftmax:
 
     @classmethod
     def dist(cls, temperature: Any, p: Any = None, logit_p: Any = None, **kwargs) -> Variable:
-        """Make a variable without a name."""
+        """Make a variable without a name.
+
+        Parameters
+        ----------
+        temperature : float or scalar tensor
+            The temperature, positive.
+        p, logit_p : tensor, optional
+            Probabilities along the last axis, or their logarithms up to a constant; one of them.
+        **kwargs
+            As for any PyMC distribution: ``shape``.
+
+        Returns
+        -------
+        TensorVariable
+            The variable.
+
+        Raises
+        ------
+        TypeError
+            If both or none of ``p`` and ``logit_p`` are given.
+        """
         logits = _logits(cls.__name__, p, logit_p, pt.log)
         return pm.CustomDist.dist(temperature, logits, **_CATEGORICAL, **kwargs)
 

@@ -62,6 +62,11 @@ class SVI:
         What the checks of the programs and of their pairing do. By default each has its own
         level: what would make the result wrong is an error, what only looks wrong a warning.
 
+    Raises
+    ------
+    TypeError
+        If model, guide, optimizer or loss is not one, or ``compile_kwargs`` has other names.
+
     Examples
     --------
     >>> import numpy as np
@@ -163,6 +168,11 @@ class SVI:
             When the loss becomes NaN or infinite; names the step and the first bad site.
         PairingError
             When model and guide do not fit together.
+        TypeError
+            If ``num_steps`` or a callback is not what it should be, or the programs do not take the
+            arguments.
+        ValueError
+            If ``num_steps`` is below 1, or both ``init_state`` and ``init_params`` are given.
         """
         if isinstance(num_steps, bool) or not isinstance(num_steps, int | np.integer):
             raise TypeError(
@@ -241,6 +251,11 @@ class SVI:
             Seed of draws and starting values.
         init_params : dict of str to array_like, optional
             Starting values of params, in constrained space.
+
+        Returns
+        -------
+        SVIState
+            The state.
         """
         training = self.training_for(Arguments(args, kwargs))
         return self._start(training, random_seed, init_params)
@@ -249,6 +264,20 @@ class SVI:
         """Take one step from a state; return the new state and the loss.
 
         For loops of your own; :meth:`run` is many times faster.
+
+        Parameters
+        ----------
+        state : SVIState
+            The state.
+        *args, **kwargs
+            Arguments of model and guide.
+
+        Returns
+        -------
+        SVIState
+            The state after the step.
+        float
+            The loss before it.
         """
         training = self.training_for(Arguments(args, kwargs))
         training.check(state)
@@ -256,7 +285,20 @@ class SVI:
         return state, float(loss)
 
     def evaluate(self, state: SVIState, *args, **kwargs) -> float:
-        """Return the loss at a state without a step. The state's random numbers are used."""
+        """Return the loss at a state without a step. The state's random numbers are used.
+
+        Parameters
+        ----------
+        state : SVIState
+            The state.
+        *args, **kwargs
+            Arguments of model and guide.
+
+        Returns
+        -------
+        float
+            The loss.
+        """
         training = self.training_for(Arguments(args, kwargs))
         training.load(state)
         return float(training.evaluate())
@@ -312,7 +354,23 @@ class SVI:
         return draw(num_draws, seed)
 
     def get_params(self, state: SVIState) -> dict[str, np.ndarray]:
-        """Return the constrained params of a state."""
+        """Return the constrained params of a state.
+
+        Parameters
+        ----------
+        state : SVIState
+            A state that this object made.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            The values by name.
+
+        Raises
+        ------
+        StateError
+            If the state is of other params.
+        """
         for training, _ in self._trainings.values():
             if set(training.variables) == set(state.params):
                 return training.params.constrained(state.params)
@@ -337,6 +395,11 @@ class SVI:
         ----------
         arguments : Arguments
             The arguments. Those of a kind that was met before have their step already.
+
+        Returns
+        -------
+        Training
+            The step.
         """
         key = (arguments.key, *map(_fixed_parts, (self.model, self.guide)))
         if key not in self._trainings:
@@ -359,6 +422,11 @@ class SVI:
         ----------
         model, guide : callable or pymc.Model, optional
             The programs; this one's if not given.
+
+        Returns
+        -------
+        SVI
+            The method; what was compiled for the old programs stays with them.
         """
         other = copy.copy(self)
         other.model = self.model if model is None else model
@@ -367,7 +435,25 @@ class SVI:
         return other
 
     def build_loss(self, *args, **kwargs) -> tuple[Loss, ParamStore]:
-        """Build the loss of model and guide as expressions, and collect their params."""
+        """Build the loss of model and guide as expressions, and collect their params.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Arguments of model and guide.
+
+        Returns
+        -------
+        Loss
+            The loss.
+        ParamStore
+            The params.
+
+        Raises
+        ------
+        PairingError
+            If there are no params, or the programs do not fit together.
+        """
         with validation(self.validate), self.context(), ParamStore() as store:
             loss = self.loss.loss(self.model, self.guide, *args, **kwargs)
         if not store.sites:
@@ -381,7 +467,13 @@ class SVI:
         return loss, store
 
     def context(self) -> pm.Model:
-        """Return an empty model with the coords that the programs may use."""
+        """Return an empty model with the coords that the programs may use.
+
+        Returns
+        -------
+        pymc.Model
+            The model.
+        """
         around = pm.Model.get_context(error_if_none=False)
         built = map(built_model, (self.model, self.guide))
         return scratch_model(*built, around, coords=self.coords)

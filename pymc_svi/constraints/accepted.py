@@ -119,6 +119,12 @@ def as_constraint(constraint: Any) -> Constraint:
     Parameters
     ----------
     constraint : Constraint or pymc Transform
+        A constraint, or the transform of one.
+
+    Returns
+    -------
+    Constraint
+        The constraint.
 
     Raises
     ------

@@ -99,7 +99,18 @@ class Constraint(ABC):
 
     @abstractmethod
     def constrain_value(self, u: np.ndarray) -> np.ndarray:
-        """Map unconstrained numbers to the constraint in numpy; twin of :meth:`constrain`."""
+        """Map unconstrained numbers to the constraint in numpy; twin of :meth:`constrain`.
+
+        Parameters
+        ----------
+        u : numpy.ndarray
+            Unconstrained numbers.
+
+        Returns
+        -------
+        numpy.ndarray
+            The value.
+        """
 
     @abstractmethod
     def log_jac_det(self, u: TensorVariable) -> TensorVariable:
@@ -122,6 +133,16 @@ class Constraint(ABC):
     def unconstrained_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the unconstrained numbers behind a value of the given shape.
 
+        Parameters
+        ----------
+        shape : tuple of int
+            Shape of the value.
+
+        Returns
+        -------
+        tuple of int
+            Shape of the unconstrained numbers.
+
         Raises
         ------
         ValueError
@@ -130,11 +151,32 @@ class Constraint(ABC):
         return tuple(shape)
 
     def check(self, value: Any) -> bool:
-        """Whether all of ``value`` is finite and inside the constraint."""
+        """Whether all of ``value`` is finite and inside the constraint.
+
+        Parameters
+        ----------
+        value : array_like
+            The value.
+
+        Returns
+        -------
+        bool
+            Whether it is.
+        """
         return not self.violation(value)
 
     def violation(self, value: Any) -> str:
         """Say in a short sentence what is wrong with ``value``, or return ``""``.
+
+        Parameters
+        ----------
+        value : array_like
+            The value.
+
+        Returns
+        -------
+        str
+            Part of a sentence.
 
         Examples
         --------

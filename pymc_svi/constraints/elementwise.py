@@ -270,8 +270,15 @@ def greater_than(lower_bound: Any) -> Constraint:
     lower_bound : float or array_like
         Constant; arrays broadcast against the value.
 
+    Returns
+    -------
+    Constraint
+        For ``param(..., constraint=...)``.
+
     Raises
     ------
+    TypeError
+        If the bound is not a number, or an expression.
     ValueError
         If the bound is not finite.
 
@@ -292,8 +299,15 @@ def less_than(upper_bound: Any) -> Constraint:
     upper_bound : float or array_like
         Constant; arrays broadcast against the value.
 
+    Returns
+    -------
+    Constraint
+        For ``param(..., constraint=...)``.
+
     Raises
     ------
+    TypeError
+        If the bound is not a number, or an expression.
     ValueError
         If the bound is not finite.
 
@@ -314,8 +328,15 @@ def interval(lower_bound: Any, upper_bound: Any) -> Constraint:
     lower_bound, upper_bound : float or array_like
         Constants with ``lower_bound < upper_bound``; arrays broadcast against the value.
 
+    Returns
+    -------
+    Constraint
+        For ``param(..., constraint=...)``.
+
     Raises
     ------
+    TypeError
+        If a bound is not a number, or an expression.
     ValueError
         If a bound is not finite or the bounds are in the wrong order.
 

@@ -58,6 +58,12 @@ class DataLoader:
     prefetch : bool, default True
         Load a stream's next batches in a background thread.
 
+    Raises
+    ------
+    DataError
+        If the arrays differ in their number of rows, a batch is larger than the data, or
+        ``total_size`` contradicts them.
+
     Examples
     --------
     >>> import numpy as np
@@ -171,6 +177,16 @@ class DataLoader:
         prefetch : bool, default True
             Read ahead in background threads: one reads, one shuffles.
 
+        Returns
+        -------
+        DataLoader
+            The data.
+
+        Raises
+        ------
+        DataError
+            If there are no files, a column is missing, or a batch is larger than the data.
+
         Notes
         -----
         Some ten thousand rows make a good row group. Continuous columns are read twice as fast if
@@ -247,6 +263,20 @@ class DataLoader:
         """Return the order of the rows in an epoch, or a part of it.
 
         It follows from seed and epoch alone.
+
+        Parameters
+        ----------
+        epoch : int
+            The epoch, from 0 on.
+        seed : int, default 0
+            The seed, if the loader has none of its own.
+        start, stop : int, optional
+            The part; all of it if not given.
+
+        Returns
+        -------
+        numpy.ndarray
+            Numbers of rows.
         """
         stop = self.total_size if stop is None else stop
         if not self.shuffle:
@@ -255,7 +285,20 @@ class DataLoader:
         return rows_in_order(self.total_size, words, start, stop)
 
     def batches(self, epoch: int = 0, seed: int = 0) -> Iterator[Batch]:
-        """Yield the batches of one epoch, checked."""
+        """Yield the batches of one epoch, checked.
+
+        Parameters
+        ----------
+        epoch : int, default 0
+            The epoch, from 0 on.
+        seed : int, default 0
+            The seed, if the loader has none of its own.
+
+        Yields
+        ------
+        dict of str to numpy.ndarray
+            A batch.
+        """
         if self.arrays is None:
             yield from self._streamed(epoch, seed)
             return

@@ -23,6 +23,23 @@ class SVIState:
         States of the random generators, shape (generators, 6), dtype uint64.
     step : int
         Number of steps taken.
+
+    Examples
+    --------
+    >>> import pickle
+    >>> import pymc as pm
+    >>> from pymc_svi import SVI, optim, param
+    >>> def model():
+    ...     pm.Normal("x", 0.0, 1.0)
+    >>> def guide():
+    ...     pm.Normal("x", param("loc", 0.5), 1.0)
+    >>> svi = SVI(model, guide, optim.Adam(0.1))
+    >>> state = svi.init(random_seed=0)
+    >>> state.step, float(state.params["loc"])
+    (0, 0.5)
+    >>> state, loss = svi.update(pickle.loads(pickle.dumps(state)))
+    >>> state.step, round(float(state.params["loc"]), 3)
+    (1, 0.4)
     """
 
     params: dict[str, np.ndarray] = field(repr=False)

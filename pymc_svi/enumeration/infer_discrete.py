@@ -38,6 +38,11 @@ class infer_discrete(Handler):
         1 draws from the joint posterior of the discrete sites; 0 gives its mode, by the Viterbi
         algorithm in a chain.
 
+    Raises
+    ------
+    ValueError
+        If ``temperature`` is neither 0 nor 1.
+
     Examples
     --------
     >>> import numpy as np

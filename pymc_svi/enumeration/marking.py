@@ -30,6 +30,11 @@ class config_enumerate(Handler):
     default : {"parallel", "sequential", None}, default "parallel"
         What to set. The sums are the same either way; None leaves the sites to be drawn.
 
+    Raises
+    ------
+    ValueError
+        If ``default`` is none of the three.
+
     Examples
     --------
     >>> import pymc as pm
@@ -124,6 +129,11 @@ def markov(iterable: Iterable | Callable | None = None, history: int = 1) -> Any
     -------
     iterable or callable
         What it was given.
+
+    Raises
+    ------
+    ValueError
+        If ``history`` is not a whole number from 0 on.
 
     Examples
     --------

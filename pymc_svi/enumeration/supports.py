@@ -91,7 +91,25 @@ def _(good, bad, draws):
 
 
 def has_finite_support(rv: Variable) -> bool:
-    """Return whether the values of a random variable can be enumerated."""
+    """Return whether the values of a random variable can be enumerated.
+
+    Parameters
+    ----------
+    rv : TensorVariable
+        A random variable.
+
+    Returns
+    -------
+    bool
+        Whether they can.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi.enumeration import has_finite_support
+    >>> has_finite_support(pm.Binomial.dist(5, 0.5)), has_finite_support(pm.Poisson.dist(1.0))
+    (True, False)
+    """
     node = _node(rv)
     return node is not None and isinstance(node.op, (CategoricalRV, *_SUPPORTS))
 
@@ -113,6 +131,16 @@ def support_of(site: Site) -> np.ndarray:
     ------
     SiteError
         If they are not finitely many, or depend on something random.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi import handlers
+    >>> from pymc_svi.enumeration import support_of
+    >>> def program():
+    ...     pm.Binomial("n", 3, 0.5)
+    >>> support_of(handlers.trace(program).get_trace()["n"])
+    array([0, 1, 2, 3])
     """
     node = _node(site.dist)
     if node is None or not has_finite_support(site.dist):

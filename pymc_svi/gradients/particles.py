@@ -20,7 +20,27 @@ __all__ = ["random_variables", "vectorize_draws"]
 
 
 def random_variables(outputs: Sequence[Variable]) -> list[Variable]:
-    """Return the random variables that outputs are computed from, in topological order."""
+    """Return the random variables that outputs are computed from, in topological order.
+
+    Parameters
+    ----------
+    outputs : sequence of Variable
+        The outputs.
+
+    Returns
+    -------
+    list of Variable
+        The random variables.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi.gradients import random_variables
+    >>> x = pm.Normal.dist(0.0, 1.0)
+    >>> y = pm.Normal.dist(x, 1.0)
+    >>> random_variables([2 * y]) == [x, y]
+    True
+    """
     return [_draw_of(node) for node in toposort(outputs) if isinstance(node.op, RNGConsumerOp)]
 
 

@@ -119,6 +119,11 @@ def has_rsample(rv: Variable) -> bool:
     rv : TensorVariable
         A random variable.
 
+    Returns
+    -------
+    bool
+        Whether it has.
+
     Examples
     --------
     >>> import pymc as pm
@@ -153,6 +158,11 @@ def register_rsample(*op_types: type[Op]) -> Callable[[Rule], Rule]:
     -------
     callable
         A decorator that returns the rule unchanged.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not a class of ops.
 
     Examples
     --------
@@ -262,6 +272,11 @@ def noise(
         If not the generator of ``rv``. A second noise needs :func:`fresh_rng`: two users of one
         generator would see the same numbers.
 
+    Returns
+    -------
+    TensorVariable
+        The random variable.
+
     Examples
     --------
     >>> import pymc as pm
@@ -290,7 +305,19 @@ def rng_of(rv: Variable) -> Variable:
 
 
 def fresh_rng() -> Variable:
-    """Return a new shared generator."""
+    """Return a new shared generator.
+
+    Returns
+    -------
+    RandomGeneratorSharedVariable
+        A generator that nothing else draws from.
+
+    Examples
+    --------
+    >>> from pymc_svi.gradients import fresh_rng
+    >>> fresh_rng() is fresh_rng()
+    False
+    """
     return pytensor.shared(np.random.default_rng())
 
 

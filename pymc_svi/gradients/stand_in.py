@@ -57,6 +57,11 @@ def with_gradient_of(value: Variable, carrier: Variable) -> TensorVariable:
     carrier : TensorVariable
         What is differentiated. It broadcasts to the shape of ``value``.
 
+    Returns
+    -------
+    TensorVariable
+        The values of the one with the gradient of the other.
+
     Examples
     --------
     >>> import pytensor
@@ -81,6 +86,11 @@ def detached(x: Variable) -> TensorVariable:
     ----------
     x : TensorVariable
         Any expression of floats.
+
+    Returns
+    -------
+    TensorVariable
+        The same values.
 
     Examples
     --------

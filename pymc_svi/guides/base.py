@@ -65,6 +65,41 @@ class AutoGuide(ABC):
         sites alone: data that are not passed when predicting make no new latent sites.
     last_run : tuple or None
         Positional and keyword arguments of the last call, and a model with the coords around it.
+
+    Raises
+    ------
+    TypeError
+        If the model is not a program, or ``init_loc_fn`` not a function.
+
+    Examples
+    --------
+    A guide whose draws all have one learned scale:
+
+    >>> import pymc as pm
+    >>> from pymc_svi import constraints, handlers, param
+    >>> from pymc_svi.gradients import rsample
+    >>> from pymc_svi.guides import AutoGuide
+    >>> class AutoOneScale(AutoGuide):
+    ...     def begin(self, prototype):
+    ...         scale = param("scale", 0.1, constraint=constraints.positive)
+    ...
+    ...         def draw(site):
+    ...             loc = param(f"{site.name}_loc", self.start_of(prototype, site.name))
+    ...             law = pm.Normal.dist(loc, scale)
+    ...             value = rsample(law)
+    ...             return value, pm.logp(law, value)
+    ...
+    ...         return draw
+    >>> def model():
+    ...     pm.Normal("x", 0.0, 1.0)
+    ...     pm.HalfNormal("s", 1.0)
+    >>> handlers.trace(AutoOneScale(model)).get_trace()
+    Trace(param scale, param x_loc, sample x, param s_loc, sample s)
+
+    ``AutoGuide(model)`` makes one that fits the model:
+
+    >>> AutoGuide(model)
+    AutoGuide(model): not chosen before the first run
     """
 
     # What ``AutoGuide(model)`` makes; set by the module that has the choice.
@@ -118,7 +153,23 @@ class AutoGuide(ABC):
         self.run(args, kwargs)
 
     def run(self, args: tuple, kwargs: Mapping[str, Any]) -> Mapping[str, Variable]:
-        """Emit the guide's sites; return its draws in unconstrained space by site name."""
+        """Emit the guide's sites; return its draws in unconstrained space by site name.
+
+        Parameters
+        ----------
+        args, kwargs
+            Arguments of the model.
+
+        Returns
+        -------
+        dict of str to Variable
+            The draws.
+
+        Raises
+        ------
+        SiteError
+            If the model has no latent sites, or one that the guide cannot draw.
+        """
         model = self.visible_model()
         prototype = Prototype(model, self.init_loc_fn, args, kwargs)
         if not prototype.latents:
@@ -137,7 +188,13 @@ class AutoGuide(ABC):
         return latents.unconstrained
 
     def visible_model(self) -> Program:
-        """Return the model without latent sites that it did not have at the first run."""
+        """Return the model without latent sites that it did not have at the first run.
+
+        Returns
+        -------
+        callable or pymc.Model
+            The program.
+        """
         known = self.latent_names
         if known is None:
             return self.model
@@ -151,10 +208,33 @@ class AutoGuide(ABC):
         log-density of that value, elementwise or for the site as a whole, and, if the guide
         knows it, the log-density as a function of an unconstrained value. It may also set the
         site's ``value`` and ``log_density`` itself and return None.
+
+        Parameters
+        ----------
+        prototype : Prototype
+            The latent sites of the model, with their shapes and starting values.
+
+        Returns
+        -------
+        callable
+            The function that draws.
         """
 
     def start_of(self, prototype: Prototype, name: str):
-        """Return the function that makes the starting value of a site's location."""
+        """Return the function that makes the starting value of a site's location.
+
+        Parameters
+        ----------
+        prototype : Prototype
+            The latent sites of the model.
+        name : str
+            Name of the site.
+
+        Returns
+        -------
+        callable
+            For ``param(name, init)``; called without arguments.
+        """
         latent = prototype.latents[name]
         return lambda: latent.full(prototype.start(init_seed())[name])
 
@@ -172,6 +252,11 @@ class AutoGuide(ABC):
             Constrained values of the params.
         *args, **kwargs
             Arguments of the fit; by default those the guide was last run with.
+
+        Returns
+        -------
+        callable
+            The program.
         """
         return lambda *args, **kwargs: self.run(args, kwargs)
 
@@ -187,6 +272,11 @@ class AutoGuide(ABC):
             Constrained values of the params, as in ``result.params``.
         *args, **kwargs
             Arguments of the model; by default those the guide was last run with.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            By site name.
         """
         fitted = self.at(params, *args, **kwargs)
         latents = fitted.prototype().latents
@@ -228,6 +318,11 @@ class AutoGuide(ABC):
         -------
         dict of str to numpy.ndarray
             By site name, with a leading axis for ``q`` unless that is a number.
+
+        Raises
+        ------
+        ValueError
+            If ``q`` are not probabilities.
         """
         probabilities = np.atleast_1d(np.asarray(q, dtype="float64"))
         if probabilities.ndim != 1 or not ((probabilities >= 0) & (probabilities <= 1)).all():
@@ -299,6 +394,16 @@ class AutoGuide(ABC):
             Constrained values of the params, as in ``result.params``.
         *args, **kwargs
             Arguments of the model; by default those the guide was last run with.
+
+        Returns
+        -------
+        TensorVariable or dict of str to TensorVariable
+            The distribution.
+
+        Raises
+        ------
+        NotImplementedError
+            By guides that have none.
         """
         raise NotImplementedError(
             sentence(
@@ -322,6 +427,11 @@ class AutoGuide(ABC):
             Constrained values of the params, as in ``result.params``.
         *args, **kwargs
             Arguments of the model; by default those the guide was last run with.
+
+        Returns
+        -------
+        pymc.Model
+            The model.
         """
         fitted = self.at(params, *args, **kwargs)
         latents = fitted.prototype().latents
@@ -349,6 +459,11 @@ class AutoGuide(ABC):
         *args, **kwargs
             Arguments of the fit; by default those the guide was last run with.
 
+        Returns
+        -------
+        callable
+            The program.
+
         Examples
         --------
         >>> import numpy as np
@@ -373,7 +488,22 @@ class AutoGuide(ABC):
     def register_posterior(
         self, model: pm.Model, posterior: Any, latents: Mapping[str, Latent]
     ) -> Mapping[str, Variable]:
-        """Make the variables of :meth:`get_posterior` part of a model; return each site's."""
+        """Make the variables of :meth:`get_posterior` part of a model; return each site's.
+
+        Parameters
+        ----------
+        model : pymc.Model
+            The model.
+        posterior
+            What :meth:`get_posterior` returned.
+        latents : dict of str to Latent
+            The latent sites.
+
+        Returns
+        -------
+        dict of str to Variable
+            Unconstrained values by site name.
+        """
         points: dict[str, Variable] = {}
         for name, dist in posterior.items():
             # The law of a site may be that given the sites before it.
@@ -389,11 +519,42 @@ class AutoGuide(ABC):
     def marginals(
         self, params: Mapping[str, Any], latents: Mapping[str, Latent]
     ) -> Marginals | None:
-        """Return mean and standard deviation of each unconstrained element, if all are Normal."""
+        """Return mean and standard deviation of each unconstrained element, if all are Normal.
+
+        Parameters
+        ----------
+        params : dict of str to array_like
+            Constrained values of the params.
+        latents : dict of str to Latent
+            The latent sites.
+
+        Returns
+        -------
+        dict of str to tuple of numpy.ndarray, or None
+            Means and standard deviations by site name; None if they are not all Normal.
+        """
         return None
 
     def at(self, params: Mapping[str, Any], *args, **kwargs) -> FittedGuide:
-        """Return the guide at fixed params, ready to be evaluated."""
+        """Return the guide at fixed params, ready to be evaluated.
+
+        Parameters
+        ----------
+        params : dict of str to array_like
+            Constrained values of the params.
+        *args, **kwargs
+            Arguments of the model; by default those the guide was last run with.
+
+        Returns
+        -------
+        FittedGuide
+            The guide.
+
+        Raises
+        ------
+        TypeError
+            If ``params`` is not a dict.
+        """
         if not isinstance(params, Mapping):
             raise TypeError(
                 sentence(

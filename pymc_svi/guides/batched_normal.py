@@ -44,6 +44,11 @@ class AutoBatchedMultivariateNormal(AutoGaussianVector):
     batch_ndim : int, default 1
         How many dimensions the batch has.
 
+    Raises
+    ------
+    ValueError
+        If ``batch_ndim`` is below 1.
+
     References
     ----------
     Kucukelbir et al. (2017), Automatic Differentiation Variational Inference.

@@ -26,6 +26,17 @@ _MOST_FACTORS = 20
 class ChosenGuide(AutoGuide):
     """What ``AutoGuide(model)`` makes: a guide that chooses its family when it meets its model.
 
+    Parameters
+    ----------
+    model : callable or pymc.Model
+        The model.
+    prefix : str, default "auto"
+        Part of the names of the params.
+    init_loc_fn : callable, default ``init_to_initial_point``
+        Where the guide starts; see :mod:`pymc_svi.guides.init`.
+    init_scale : float, default 0.1
+        Where the scales start, in unconstrained space.
+
     Attributes
     ----------
     chosen : AutoGuide or None

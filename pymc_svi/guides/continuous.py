@@ -88,6 +88,36 @@ class AutoContinuous(JointGuide):
 
     Subclasses implement :meth:`draw_joint` and, for what can be asked of a fitted guide,
     ``get_posterior``.
+
+    Parameters
+    ----------
+    model : callable or pymc.Model
+        The model.
+    prefix : str, default "auto"
+        Part of the names of the params.
+    init_loc_fn : callable, default ``init_to_initial_point``
+        Where the guide starts; see :mod:`pymc_svi.guides.init`.
+
+    Examples
+    --------
+    A guide with one scale for all elements:
+
+    >>> import pymc as pm
+    >>> from pymc_svi import constraints, handlers, param
+    >>> from pymc_svi.gradients import rsample
+    >>> from pymc_svi.guides import AutoContinuous
+    >>> class AutoSphere(AutoContinuous):
+    ...     def draw_joint(self, prototype):
+    ...         loc = param("auto_loc", lambda: self.start_vector(prototype))
+    ...         scale = param("auto_scale", 0.1, constraint=constraints.positive)
+    ...         law = pm.Normal.dist(loc, scale)
+    ...         draw = rsample(law)
+    ...         return draw, pm.logp(law, draw).sum()
+    >>> def model():
+    ...     pm.Normal("x", 0.0, 1.0, shape=2)
+    ...     pm.HalfNormal("s", 1.0)
+    >>> handlers.trace(AutoSphere(model)).get_trace()
+    Trace(param auto_loc, param auto_scale, sample _auto_latent, sample x, sample s)
     """
 
     def begin(self, prototype: Prototype):
@@ -100,6 +130,16 @@ class AutoContinuous(JointGuide):
         """Declare the params; return the joint draw and its log-density, a scalar.
 
         And as a third, if it is known, the log-density as a function of the joint value.
+
+        Parameters
+        ----------
+        prototype : Prototype
+            The latent sites of the model, with their shapes and starting values.
+
+        Returns
+        -------
+        tuple of Variable
+            The draw and its log-density.
         """
 
     def noise_map(
@@ -109,6 +149,18 @@ class AutoContinuous(JointGuide):
 
         A function that returns the vector and the log-determinant of the Jacobian, for guides
         whose map is one-to-one.
+
+        Parameters
+        ----------
+        params : dict of str to array_like
+            Constrained values of the params, as in ``result.params``.
+        *args, **kwargs
+            Arguments of the model; by default those the guide was last run with.
+
+        Returns
+        -------
+        callable
+            The map.
         """
         raise NotImplementedError(
             sentence(

@@ -138,7 +138,25 @@ class AutoDAIS(JointGuide):
         return self.emit(prototype, joint, log_density + log_ratio.sum())
 
     def log_target(self, points: Mapping[str, Variable], latents: Mapping[str, Latent]) -> Variable:
-        """Return the log-density that the dynamics follow in the end."""
+        """Return the log-density that the dynamics follow in the end.
+
+        Parameters
+        ----------
+        points : dict of str to Variable
+            Unconstrained values by site name.
+        latents : dict of str to Latent
+            The latent sites.
+
+        Returns
+        -------
+        Variable
+            The log-density, a scalar.
+
+        Raises
+        ------
+        SiteError
+            If a site is in a subsampled plate, whose density changes from step to step.
+        """
         target = Target(points)
         log_density = target.run(self.visible_model(), *self._arguments)
         for site in target.scored:

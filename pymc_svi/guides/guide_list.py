@@ -81,6 +81,18 @@ class AutoGuideList(AutoGuide):
         ----------
         part : AutoGuide, callable or pymc.Model
             A guide for some of the latent sites.
+
+        Returns
+        -------
+        AutoGuideList
+            The list.
+
+        Raises
+        ------
+        TypeError
+            If it is not a guide, or one that cannot be a part.
+        ValueError
+            If it is the list itself, or has the prefix of another joint guide.
         """
         if isinstance(part, type) or not (callable(part) or isinstance(part, pm.Model)):
             raise TypeError(

@@ -60,6 +60,10 @@ class GuideModel(JointGuide):
     ------
     SiteError
         When it is run: if a latent site has no deterministic, or one of another shape.
+    TypeError
+        If ``guide`` is not made of a model.
+    ValueError
+        If its inputs have no names.
 
     References
     ----------

@@ -56,6 +56,8 @@ class AutoHierarchicalNormal(AutoGuide):
     ------
     SiteError
         When it is run: if a name is not that of a site whose prior depends on others.
+    TypeError
+        If ``hierarchical_sites`` is a single string.
 
     References
     ----------

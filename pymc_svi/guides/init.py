@@ -65,6 +65,27 @@ def init_to_initial_point(site: Site) -> Variable:
     """PyMC's initial point: the variable's ``initval`` if it has one, else its support point.
 
     The start of ``pm.fit`` and ``pm.sample``, without jitter.
+
+    Parameters
+    ----------
+    site : Site
+        Left out by users: ``init_to_initial_point`` is a strategy.
+
+    Returns
+    -------
+    Variable
+        The value.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi import SVI
+    >>> from pymc_svi.guides import AutoNormal, init_to_initial_point
+    >>> with pm.Model() as model:
+    ...     x = pm.Normal("x", 3.0, 1.0)
+    >>> svi = SVI(model, AutoNormal(model, init_loc_fn=init_to_initial_point))
+    >>> float(svi.get_params(svi.init())["x_auto_loc"])
+    3.0
     """
     if site.initval is None or isinstance(site.initval, str):
         if site.initval == "prior":
@@ -75,7 +96,28 @@ def init_to_initial_point(site: Site) -> Variable:
 
 @_with_settings
 def init_to_feasible(site: Site) -> Variable:
-    """Zero in unconstrained space."""
+    """Zero in unconstrained space.
+
+    Parameters
+    ----------
+    site : Site
+        Left out by users: ``init_to_feasible`` is a strategy.
+
+    Returns
+    -------
+    Variable
+        The value.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi import handlers
+    >>> from pymc_svi.guides import init_to_feasible
+    >>> def model():
+    ...     pm.HalfNormal("x", 10.0)
+    >>> float(init_to_feasible(handlers.trace(model).get_trace()["x"]).eval())
+    1.0
+    """
     center = as_plain_tensor(unconstrain(site, _support_point(site)))
     return constrain(site, pt.zeros_like(center))
 
@@ -91,10 +133,26 @@ def init_to_uniform(site: Site, *, radius: float = 2.0) -> Variable:
     radius : float, default 2.0
         Positive.
 
+    Returns
+    -------
+    Variable
+        The value.
+
     Raises
     ------
     ValueError
         If the radius is not positive, when the guide is built.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi import SVI
+    >>> from pymc_svi.guides import AutoNormal, init_to_uniform
+    >>> with pm.Model() as model:
+    ...     x = pm.Normal("x", 50.0, 1.0)
+    >>> svi = SVI(model, AutoNormal(model, init_loc_fn=init_to_uniform(radius=1.0)))
+    >>> bool(abs(svi.init(random_seed=1).params["x_auto_loc"]) < 1.0)
+    True
     """
     if not radius > 0:
         raise ValueError(sentence("init_to_uniform: radius must be positive", found=f"{radius}"))
@@ -104,7 +162,30 @@ def init_to_uniform(site: Site, *, radius: float = 2.0) -> Variable:
 
 @_with_settings
 def init_to_sample(site: Site) -> Variable:
-    """One draw from the prior, given the starting values of the parents."""
+    """One draw from the prior, given the starting values of the parents.
+
+    Parameters
+    ----------
+    site : Site
+        Left out by users: ``init_to_sample`` is a strategy.
+
+    Returns
+    -------
+    Variable
+        The value.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi import SVI
+    >>> from pymc_svi.guides import AutoNormal, init_to_sample
+    >>> with pm.Model() as model:
+    ...     x = pm.Uniform("x", 2.0, 3.0)
+    >>> guide = AutoNormal(model, init_loc_fn=init_to_sample)
+    >>> params = SVI(model, guide).init(random_seed=1).params
+    >>> bool(2.0 < guide.median(params)["x"] < 3.0)
+    True
+    """
     return site.dist
 
 
@@ -118,6 +199,23 @@ def init_to_median(site: Site, *, num_samples: int = 15) -> Variable:
         Left out by users: ``init_to_median(num_samples=100)`` is a strategy.
     num_samples : int, default 15
         Number of draws.
+
+    Returns
+    -------
+    Variable
+        The value.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi import handlers
+    >>> from pymc_svi.evaluation import evaluate
+    >>> from pymc_svi.guides import init_to_median
+    >>> def model():
+    ...     pm.LogNormal("x", 1.0, 0.1)
+    >>> value = init_to_median(handlers.trace(model).get_trace()["x"], num_samples=1_001)
+    >>> bool(abs(evaluate(value) - 2.718) < 0.1)
+    True
     """
     if isinstance(site.dist.type, XTensorType):
         values = _over_labelled_draws(site.dist, unconstrain(site, site.dist), num_samples)
@@ -138,6 +236,23 @@ def init_to_mean(site: Site, *, num_samples: int = 1_000) -> Variable:
         Left out by users: ``init_to_mean(num_samples=100)`` is a strategy.
     num_samples : int, default 1_000
         Number of draws.
+
+    Returns
+    -------
+    Variable
+        The value.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi import handlers
+    >>> from pymc_svi.evaluation import evaluate
+    >>> from pymc_svi.guides import init_to_mean
+    >>> def model():
+    ...     pm.Exponential("x", 0.25)
+    >>> value = init_to_mean(handlers.trace(model).get_trace()["x"], num_samples=10_000)
+    >>> bool(abs(evaluate(value) - 4.0) < 0.3)
+    True
     """
     if isinstance(site.dist.type, XTensorType):
         return _over_labelled_draws(site.dist, site.dist, num_samples).mean(axis=0)
@@ -154,6 +269,11 @@ def init_to_value(site: Site, *, values: Mapping[str, Any] | None = None) -> Var
         Left out by users: ``init_to_value(values={...})`` is a strategy.
     values : dict of str to array_like, optional
         Values in constrained space.
+
+    Returns
+    -------
+    Variable
+        The value.
 
     Examples
     --------
@@ -179,6 +299,11 @@ class init_to_generated:
     generate : callable
         Called without arguments, returns the strategy of one start; called again when the
         log-density was not finite there.
+
+    Raises
+    ------
+    TypeError
+        If ``generate`` is not a function.
 
     Examples
     --------

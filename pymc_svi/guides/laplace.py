@@ -95,6 +95,16 @@ class AutoLaplaceApproximation(AutoGaussianVector):
             Params of a fit, as in ``result.params``.
         *args, **kwargs
             Arguments of the fit; by default those the guide was last run with.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            The mode and the Cholesky factor of the covariance.
+
+        Raises
+        ------
+        SiteError
+            If the Hessian is not positive definite there.
         """
         fitted = self.at(params, *args, **kwargs)
         loc = np.asarray(params[f"{self.prefix}_loc"])

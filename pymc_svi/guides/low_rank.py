@@ -49,6 +49,11 @@ class AutoLowRankMultivariateNormal(AutoGaussianVector):
     rank : int, optional
         Rank of the dense part; by default the square root of D, rounded.
 
+    Raises
+    ------
+    ValueError
+        If ``rank`` is below 1.
+
     References
     ----------
     Ong, Nott and Smith (2018), Gaussian variational approximation with a factor covariance

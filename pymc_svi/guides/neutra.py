@@ -43,6 +43,11 @@ class NeuTraReparam:
     *args, **kwargs
         Arguments of the fit; by default those the guide was last run with.
 
+    Raises
+    ------
+    TypeError
+        If the guide does not draw all elements jointly.
+
     References
     ----------
     Hoffman et al. (2019), NeuTra-lizing bad geometry in Hamiltonian Monte Carlo using neural
@@ -88,16 +93,45 @@ class NeuTraReparam:
         ----------
         model : callable or pymc.Model
             The model of the guide, with the same latent sites.
+
+        Returns
+        -------
+        callable
+            The program.
         """
         return _OnNoise(model, self)
 
     def points(self, noise: Variable) -> tuple[Mapping[str, Variable], Variable]:
-        """Return each site's unconstrained value, and the log-determinant of the map."""
+        """Return each site's unconstrained value, and the log-determinant of the map.
+
+        Parameters
+        ----------
+        noise : Variable
+            The noise, a vector.
+
+        Returns
+        -------
+        dict of str to Variable
+            The values.
+        Variable
+            The log-determinant.
+        """
         joint, log_det = self._map(noise)
         return self.guide.split(joint, self.latents), log_det
 
     def transform_sample(self, noise: Any) -> dict[str, np.ndarray]:
-        """Map draws of the noise, shape ``(..., D)``, to values of the model's sites."""
+        """Map draws of the noise, shape ``(..., D)``, to values of the model's sites.
+
+        Parameters
+        ----------
+        noise : array_like
+            Draws of ``auto_shared_latent``.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            By site name.
+        """
         noise = np.asarray(noise, dtype=pytensor.config.floatX)
         draws = pt.tensor("draws", dtype=noise.dtype, shape=(None, self.size))
         one = pt.tensor("one", dtype=noise.dtype, shape=(self.size,))

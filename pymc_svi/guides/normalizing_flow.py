@@ -50,6 +50,11 @@ class AutoNormalizingFlow(AutoContinuous):
     init_scale : float, default 0.1
         Where the scales start, in unconstrained space.
 
+    Raises
+    ------
+    TypeError
+        If ``flow`` is not a flow.
+
     References
     ----------
     Rezende and Mohamed (2015), Variational inference with normalizing flows.
@@ -85,7 +90,23 @@ class AutoNormalizingFlow(AutoContinuous):
         self.flow = flow
 
     def flow_of(self, size: int) -> Flow:
-        """Return the flow for vectors of a size."""
+        """Return the flow for vectors of a size.
+
+        Parameters
+        ----------
+        size : int
+            Number of unconstrained elements.
+
+        Returns
+        -------
+        Flow
+            The flow.
+
+        Raises
+        ------
+        TypeError
+            If the function that was given for the flow returned something else.
+        """
         if not isinstance(self.flow, Flow):
             return _as_flow(self.flow(size))
         return self.flow
@@ -178,6 +199,11 @@ class AutoIAFNormal(AutoNormalizingFlow):
     nonlinearity : callable, default ``pytensor.tensor.tanh``
         What the hidden units apply.
 
+    Raises
+    ------
+    ValueError
+        If ``num_flows`` is below 1.
+
     References
     ----------
     Kingma et al. (2016), Improving variational inference with inverse autoregressive flow.
@@ -232,6 +258,11 @@ class AutoBNAFNormal(AutoNormalizingFlow):
         Number of flows.
     hidden_factors : sequence of int, default (8, 8)
         How many units each latent element has in the hidden layers.
+
+    Raises
+    ------
+    ValueError
+        If ``num_flows`` is below 1.
 
     References
     ----------

@@ -39,6 +39,11 @@ class AutoParticles(JointGuide):
     init_loc_fn : callable, default ``init_to_initial_point``
         What the points start around; see :mod:`pymc_svi.guides.init`.
 
+    Raises
+    ------
+    ValueError
+        If ``num_particles`` is not a whole number from 1 on, or ``jitter`` is negative.
+
     References
     ----------
     Liu and Wang (2016), Stein Variational Gradient Descent.
@@ -104,6 +109,11 @@ class AutoParticles(JointGuide):
             The fitted params, as in ``result.params``.
         *args, **kwargs
             Arguments of the model; by default those the guide was last run with.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            By site name.
         """
         fitted = self.at(params, *args, **kwargs)
         latents = fitted.prototype().latents

@@ -77,6 +77,8 @@ class AutoSemiDAIS(AutoGuide):
     SiteError
         If there is not exactly one plate with latent sites to choose, or if the global guide
         does not draw exactly the sites outside it.
+    TypeError
+        If a guide is not a program.
 
     References
     ----------

@@ -72,6 +72,8 @@ class AutoStructured(AutoContinuous):
     ------
     SiteError
         When it is run: if a name is not that of a latent site, or dependencies form a circle.
+    ValueError
+        If a conditional or a dependency is none of those above.
 
     References
     ----------

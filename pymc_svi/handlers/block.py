@@ -24,13 +24,26 @@ class block(Handler):
     ----------
     program : callable or pymc.Model, optional
         The program.
-    hide_fn, expose_fn : callable, optional
-        Called with the site; True hides (exposes) it.
-    hide, expose : collection of str, optional
-        Names to hide; names to expose while all others are hidden.
-    hide_types, expose_types : collection of str, optional
-        The same by type: "sample", "param", "deterministic", "factor", "plate", "data", and
-        the kinds of sample sites "observed" and "latent".
+    hide_fn : callable, optional
+        Called with the site; True hides it.
+    hide : collection of str, optional
+        Names to hide.
+    expose_types : collection of str, optional
+        Types to expose while all others are hidden, as for ``hide_types``.
+    expose : collection of str, optional
+        Names to expose while all others are hidden.
+    expose_fn : callable, optional
+        Called with the site; True exposes it while all others are hidden.
+    hide_types : collection of str, optional
+        Types to hide: "sample", "param", "deterministic", "factor", "plate", "data", and the kinds
+        of sample sites "observed" and "latent".
+
+    Raises
+    ------
+    TypeError
+        If names are a single string.
+    ValueError
+        If rules that hide and rules that expose are mixed, or a type is unknown.
 
     Examples
     --------

@@ -20,6 +20,16 @@ def check_plates(run: Trace) -> None:
     In a program that declares independence with plates, a dimension without one is often a
     forgotten plate, and where the plates are subsampled a wrong scale.
 
+    Parameters
+    ----------
+    run : Trace
+        The trace of a program.
+
+    Raises
+    ------
+    SiteError
+        Instead of the warning, where checks are errors: ``SVI(..., validate="error")``.
+
     Examples
     --------
     >>> import pymc as pm
@@ -58,7 +68,29 @@ def _check_site(site: Site) -> None:
 
 
 def check_plates_match(model_trace: Trace, guide_trace: Trace) -> None:
-    """Check that each plate of the guide is one of the model's, of the same sizes."""
+    """Check that each plate of the guide is one of the model's, of the same sizes.
+
+    Parameters
+    ----------
+    model_trace, guide_trace : Trace
+        The traces of the two programs.
+
+    Raises
+    ------
+    PairingError
+        If a plate has other sizes, or a site is in a minibatch on one side only.
+
+    Examples
+    --------
+    >>> from pymc_svi import handlers, plate
+    >>> def program(size):
+    ...     with plate("rows", size):
+    ...         pass
+    >>> model, guide = (handlers.trace(program).get_trace(size) for size in (10, 8))
+    >>> handlers.check_plates_match(model, guide)
+    Traceback (most recent call last):
+    pymc_svi.errors.PairingError: Plate 'rows' has different sizes in model and guide. ...
+    """
     model = {site.name: site.plates[0] for site in model_trace.sites("plate")}
     for site in guide_trace.sites("plate"):
         name, frame = site.name, site.plates[0]

@@ -34,6 +34,11 @@ class Handler:
     program : callable or pymc.Model, optional
         The program to run under this handler.
 
+    Raises
+    ------
+    TypeError
+        If ``program`` is given and is not one.
+
     Examples
     --------
     A handler that logs the names of the sample sites it sees:
@@ -100,10 +105,22 @@ class Handler:
             functools.update_wrapper(self, program, updated=())
 
     def process_message(self, site: Site) -> None:
-        """See a site on its way out, before it has a value. Override to change it."""
+        """See a site on its way out, before it has a value. Override to change it.
+
+        Parameters
+        ----------
+        site : Site
+            The site, to be changed in place.
+        """
 
     def postprocess_message(self, site: Site) -> None:
-        """See a site on its way back in, when its value is set. Override to record it."""
+        """See a site on its way back in, when its value is set. Override to record it.
+
+        Parameters
+        ----------
+        site : Site
+            The site.
+        """
 
     def __enter__(self) -> Self:
         stack = STACK.get()
@@ -148,7 +165,18 @@ class Handler:
         return bound
 
     def around(self, program: Program) -> Self:
-        """Return a handler with the same settings around a program."""
+        """Return a handler with the same settings around a program.
+
+        Parameters
+        ----------
+        program : callable or pymc.Model
+            The program.
+
+        Returns
+        -------
+        Handler
+            The handler, of this class.
+        """
         wrapped = copy.copy(self)
         Handler.__init__(wrapped, program)
         return wrapped

@@ -29,6 +29,11 @@ class equalize(Handler):
         Keep the laws of the later sites, as likelihood terms of the shared value; otherwise the
         later sites become deterministic.
 
+    Raises
+    ------
+    ValueError
+        If ``type`` is neither of the two.
+
     Examples
     --------
     >>> import pymc as pm

@@ -33,6 +33,14 @@ class Frame:
         Which ones these are.
     dim_name : str or None
         The PyMC dim it stands for.
+
+    Examples
+    --------
+    >>> from pymc_svi import handlers, plate
+    >>> with plate("rows", 100, subsample_size=10, dim=-1):
+    ...     [frame] = handlers.get_plates()
+    >>> frame.name, frame.dim, frame.size, frame.subsample_size, frame.is_subsampled
+    ('rows', -1, 100, 10, True)
     """
 
     name: str
@@ -43,7 +51,18 @@ class Frame:
     dim_name: str | None = None
 
     def renamed(self, name: str) -> Frame:
-        """Return the same plate under another name."""
+        """Return the same plate under another name.
+
+        Parameters
+        ----------
+        name : str
+            The name.
+
+        Returns
+        -------
+        Frame
+            The plate.
+        """
         return replace(self, name=name)
 
     @property

@@ -22,6 +22,11 @@ class infer_config(Handler):
     config_fn : callable
         Called with the site; returns a dict of options, or None.
 
+    Raises
+    ------
+    TypeError
+        If ``config_fn`` is not a function.
+
     Examples
     --------
     >>> import pymc as pm

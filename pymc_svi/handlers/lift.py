@@ -34,6 +34,11 @@ class lift(Handler):
         that returns one, or None. A prior of fewer dimensions than the param is independent over
         the others.
 
+    Raises
+    ------
+    TypeError
+        If the prior is not a distribution, nor a dict or a function of them.
+
     Examples
     --------
     >>> import pymc as pm

@@ -28,6 +28,11 @@ class mask(Handler):
     mask : bool, array_like of bool or Variable of bool
         Broadcasts with the log-probability of each site.
 
+    Raises
+    ------
+    ValueError
+        If the mask is not made of True and False.
+
     Examples
     --------
     >>> import numpy as np
@@ -67,6 +72,11 @@ def get_mask() -> Any:
     """Return the combined mask of the handlers around; None without any.
 
     A program can leave out work that is masked entirely: ``if get_mask() is not False: ...``
+
+    Returns
+    -------
+    Variable, bool or None
+        The mask.
 
     Examples
     --------

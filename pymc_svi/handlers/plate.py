@@ -56,6 +56,15 @@ class plate(Handler):
         The batch dimension, counted from the right: -1, -2... The rightmost that no plate around
         has if not given.
 
+    Raises
+    ------
+    SiteError
+        If the size contradicts the length of the dim of its name.
+    TypeError
+        If the name is not a string.
+    ValueError
+        If there is no size, or a size or ``dim`` is out of its range.
+
     Examples
     --------
     >>> import numpy as np
@@ -104,7 +113,18 @@ class plate(Handler):
 
     @classmethod
     def inside(cls, frame: Frame) -> plate:
-        """Return the plate of a frame, which is all that a built model remembers of it."""
+        """Return the plate of a frame, which is all that a built model remembers of it.
+
+        Parameters
+        ----------
+        frame : Frame
+            The frame.
+
+        Returns
+        -------
+        plate
+            The plate, entered already.
+        """
         known = cls(frame.name, frame.size, frame.subsample_size, frame.dim)
         known.frame = frame
         return known
@@ -156,7 +176,20 @@ class plate(Handler):
         return frame
 
     def is_called(self, name: str | None, dim: int | None) -> bool:
-        """Whether this plate is entered and has this name or this dim."""
+        """Whether this plate is entered and has this name or this dim.
+
+        Parameters
+        ----------
+        name : str or None
+            A name.
+        dim : int or None
+            A batch dimension, counted from the right.
+
+        Returns
+        -------
+        bool
+            Whether it is.
+        """
         return self.frame is not None and (self.name == name or self.frame.dim == dim)
 
     def __iter__(self) -> Iterator[int]:
@@ -215,6 +248,16 @@ def plate_stack(prefix: str, sizes: Sequence[int], rightmost_dim: int = -1):
     rightmost_dim : int, default -1
         The batch dimension of the last size.
 
+    Returns
+    -------
+    context manager
+        Enters the plates, and leaves them.
+
+    Raises
+    ------
+    ValueError
+        If ``rightmost_dim`` is not negative.
+
     Examples
     --------
     >>> import pymc as pm
@@ -243,6 +286,11 @@ def _plate_stack(prefix, sizes, rightmost_dim):
 def get_plates() -> tuple[Frame, ...]:
     """Return the plates around, outermost first.
 
+    Returns
+    -------
+    tuple of Frame
+        The plates.
+
     Examples
     --------
     >>> from pymc_svi import plate
@@ -269,6 +317,11 @@ def block_plate(
         Instead of the name, its batch dimension, counted from the right: -1, -2...
     strict : bool, default True
         Raise if there is no such plate.
+
+    Yields
+    ------
+    None
+        Nothing.
 
     Raises
     ------
@@ -323,6 +376,13 @@ def subsample(data: Any, event_dim: int = 0) -> Any:
     -------
     array_like or TensorVariable
         The data as they are outside of subsampled plates.
+
+    Raises
+    ------
+    SiteError
+        If the data do not have the size of a plate.
+    ValueError
+        If ``event_dim`` is not a whole number from 0 on.
 
     Examples
     --------

@@ -23,6 +23,22 @@ class Reparam(Protocol):
     the value of the site as an expression of theirs; or None to leave the site alone. With
     ``keeps_law`` the site stays a sample site with its law, observed at that value; otherwise it
     becomes deterministic.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi import handlers, sample
+    >>> class Negated:
+    ...     keeps_law = False
+    ...
+    ...     def __call__(self, site):
+    ...         return -sample(f"{site.name}_negated", pm.Normal.dist(0.0, 1.0))
+    >>> def model():
+    ...     pm.Normal("x", 0.0, 1.0)
+    >>> run = handlers.reparam(model, config={"x": Negated()})
+    >>> tr = handlers.trace(handlers.condition(run, data={"x_negated": 2.0})).get_trace()
+    >>> float(tr["x"].value.eval())
+    -2.0
     """
 
     keeps_law: bool
@@ -44,6 +60,11 @@ class reparam(Handler):
     config : dict of str to Reparam, or callable
         Reparameterisations by site name, or a function of the site that returns one or None, such
         as :class:`~pymc_svi.reparam.AutoReparam`.
+
+    Raises
+    ------
+    TypeError
+        If ``config`` is neither a dict nor a function.
 
     Examples
     --------

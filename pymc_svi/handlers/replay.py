@@ -37,6 +37,8 @@ class replay(Handler):
     PairingError
         If the trace has a site of that name which was not sampled there, or whose value has
         another shape.
+    TypeError
+        If there is neither a trace nor values of params.
 
     Examples
     --------

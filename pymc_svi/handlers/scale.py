@@ -27,6 +27,13 @@ class scale(Handler):
     scale : float, array_like or Variable
         The factor; an expression, such as a shared variable, can change during a fit.
 
+    Raises
+    ------
+    TypeError
+        If the factor is not a number.
+    ValueError
+        If it is not positive.
+
     Examples
     --------
     >>> import pymc as pm

@@ -30,6 +30,13 @@ class scope(Handler):
     hide_types : collection of str, optional
         Types of sites that keep their names.
 
+    Raises
+    ------
+    TypeError
+        If the prefix is not a string.
+    ValueError
+        If the prefix or the divider has a "/", or there is no prefix.
+
     Examples
     --------
     >>> import pymc as pm

@@ -33,6 +33,11 @@ class seed(Handler):
     rng_seed : int or numpy.random.Generator
         The seed.
 
+    Raises
+    ------
+    TypeError
+        If ``rng_seed`` is neither a whole number nor a generator.
+
     Examples
     --------
     >>> import pymc as pm

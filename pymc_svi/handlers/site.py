@@ -74,6 +74,22 @@ class Site:
         Of a ``param``: the variable an optimizer moves.
     stop : bool
         Set by a handler to hide the site from the handlers outside it.
+    default : callable, optional
+        What happens when no handler gave a value; set by whoever emits the site.
+    make_start : callable
+        Of a ``param``: makes its starting value anew, in unconstrained space.
+    resolve : callable
+        Puts values in the place of variables that a transform captured when a model was built.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi import handlers
+    >>> def model():
+    ...     pm.Normal("x", 0.0, 1.0, shape=3)
+    >>> site = handlers.trace(model).get_trace()["x"]
+    >>> site.type, site.is_latent, site.shape, site.log_prob.type.shape
+    ('sample', True, (3,), (3,))
     """
 
     type: SiteType
@@ -182,7 +198,18 @@ class Site:
         return np.shape(self.value)
 
     def copy(self, **changes) -> Site:
-        """Return a copy with some attributes changed."""
+        """Return a copy with some attributes changed.
+
+        Parameters
+        ----------
+        **changes
+            New values by name.
+
+        Returns
+        -------
+        Site
+            The copy.
+        """
         return replace(self, infer=dict(self.infer), **changes)
 
 

@@ -66,6 +66,11 @@ class Trace(Mapping[str, Site]):
     def add(self, site: Site) -> None:
         """Record a site.
 
+        Parameters
+        ----------
+        site : Site
+            The site.
+
         Raises
         ------
         SiteError
@@ -85,7 +90,20 @@ class Trace(Mapping[str, Site]):
         self._sites[site.name] = site
 
     def sites(self, *types: str, where: Callable[[Site], bool] | None = None) -> list[Site]:
-        """Return the sites of the given types, all without any, for which ``where`` is True."""
+        """Return the sites of the given types, all without any, for which ``where`` is True.
+
+        Parameters
+        ----------
+        *types : str
+            Types of sites.
+        where : callable, optional
+            Called with a site.
+
+        Returns
+        -------
+        list of Site
+            The sites in their order.
+        """
         return [
             site
             for site in self.values()
@@ -132,11 +150,33 @@ class Trace(Mapping[str, Site]):
         return [(parent, child) for child, found in parents.items() for parent in found]
 
     def predecessors(self, name: str) -> list[str]:
-        """Return the sites that a site is computed from directly."""
+        """Return the sites that a site is computed from directly.
+
+        Parameters
+        ----------
+        name : str
+            Name of the site.
+
+        Returns
+        -------
+        list of str
+            Their names.
+        """
         return direct_parents([self._known(name)], self.values())[name]
 
     def successors(self, name: str) -> list[str]:
-        """Return the sites that are computed from a site directly."""
+        """Return the sites that are computed from a site directly.
+
+        Parameters
+        ----------
+        name : str
+            Name of the site.
+
+        Returns
+        -------
+        list of str
+            Their names.
+        """
         self._known(name)
         return [child for parent, child in self.edges if parent == name]
 
@@ -155,6 +195,11 @@ class Trace(Mapping[str, Site]):
         ----------
         site_filter : callable, optional
             Only sites for which it returns True are counted.
+
+        Returns
+        -------
+        Variable
+            A scalar.
         """
         terms = [
             self._log_prob_of(site).sum()
@@ -177,6 +222,11 @@ class Trace(Mapping[str, Site]):
         ----------
         log_prob : bool, default True
             Include the shapes of the log-probabilities.
+
+        Returns
+        -------
+        str
+            The table, with a line for each site.
 
         Examples
         --------
@@ -253,6 +303,21 @@ class trace(Handler):
 
         It runs in an empty model of its own, with the coords of the model context around it, and
         those of the built model that it is, or is a guide of.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Arguments of the program.
+
+        Returns
+        -------
+        Trace
+            The trace.
+
+        Raises
+        ------
+        TypeError
+            If there is no program.
         """
         if self.program is None:
             raise TypeError(

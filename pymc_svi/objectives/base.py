@@ -31,6 +31,19 @@ class Loss:
         What the objective itself carries from step to step, such as a running average, with its
         value after the step. It is saved and restored with the state of the fit, so each
         variable needs a name of its own.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi import Trace_ELBO, param
+    >>> def model():
+    ...     x = pm.Normal("x", 0.0, 1.0)
+    ...     pm.Normal("y", x, 1.0, observed=0.5)
+    >>> def guide():
+    ...     pm.Normal("x", param("loc", 0.0), 1.0)
+    >>> loss = Trace_ELBO().loss(model, guide)
+    >>> loss.value.ndim, list(loss.terms)
+    (0, ['model: x', 'model: y', 'guide: x'])
     """
 
     value: Variable
@@ -75,6 +88,34 @@ class ELBO(ABC):
         How many draws the loss is averaged over.
     vectorize_particles : bool, default True
         Evaluate the draws as one batch, or one after the other with less memory.
+
+    Raises
+    ------
+    TypeError
+        If ``num_particles`` is not a whole number.
+    ValueError
+        If it is below 1.
+
+    Examples
+    --------
+    The evidence lower bound itself, from one draw:
+
+    >>> import pymc as pm
+    >>> from pymc_svi import ELBO, SVI, param
+    >>> from pymc_svi.objectives import Loss, paired_traces
+    >>> class Plain(ELBO):
+    ...     def loss(self, model, guide, *args, **kwargs):
+    ...         p, q = paired_traces(model, guide, *args, **kwargs)
+    ...         value = q.log_prob_sum() - p.log_prob_sum()
+    ...         return Loss(value, value)
+    >>> def model():
+    ...     pm.Normal("x", 0.0, 1.0)
+    >>> def guide():
+    ...     pm.Normal("x", param("loc", 2.0), 1.0)
+    >>> svi = SVI(model, guide, loss=Plain())
+    >>> draws = svi.sample_gradients(1_000, random_seed=0)["loc"]
+    >>> bool(abs(draws.mean() - 2.0) < 0.1)
+    True
     """
 
     def __init__(self, num_particles: int = 1, vectorize_particles: bool = True):
@@ -97,7 +138,20 @@ class ELBO(ABC):
 
     @abstractmethod
     def loss(self, model: Program, guide: Program, *args, **kwargs) -> Loss:
-        """Build the loss of a model and a guide, both called with the given arguments."""
+        """Build the loss of a model and a guide, both called with the given arguments.
+
+        Parameters
+        ----------
+        model, guide : callable or pymc.Model
+            The programs.
+        *args, **kwargs
+            Arguments of both.
+
+        Returns
+        -------
+        Loss
+            Expressions.
+        """
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(num_particles={self.num_particles})"

@@ -39,6 +39,11 @@ class EnergyDistance(ELBO):
     num_particles : int, default 2
         Number of predictions, at least 2.
 
+    Raises
+    ------
+    ValueError
+        If ``num_particles`` is below 2, or a number is out of its range.
+
     References
     ----------
     .. [1] Gneiting and Raftery (2007), Strictly Proper Scoring Rules, Prediction, and Estimation.

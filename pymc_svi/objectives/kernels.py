@@ -31,6 +31,11 @@ class RBF:
         The squared length :math:`h`. The median heuristic takes half the median of all squared
         distances over :math:`\log(n + 1)`, anew at each step.
 
+    Raises
+    ------
+    ValueError
+        If the bandwidth is neither positive nor "median".
+
     References
     ----------
     Liu and Wang (2016), Stein Variational Gradient Descent.
@@ -74,6 +79,11 @@ class IMQ:
         The exponent, between -1 and 0.
     bandwidth : float or "median", default "median"
         The squared length :math:`h`, as for :class:`RBF`.
+
+    Raises
+    ------
+    ValueError
+        If ``beta`` is not between -1 and 0, or the bandwidth not positive.
 
     References
     ----------

@@ -39,6 +39,11 @@ def register_kl(q: type, p: type | None = None) -> Callable[[Callable], Callable
         parameters of the two ops, in the op's order and convention (``pm.Gamma`` hands
         ``1 / beta`` to its op), and returns the divergence elementwise.
 
+    Raises
+    ------
+    TypeError
+        If an argument is not a family of distributions.
+
     Examples
     --------
     >>> import numpy as np
@@ -64,7 +69,26 @@ def register_kl(q: type, p: type | None = None) -> Callable[[Callable], Callable
 
 
 def has_kl(q: Variable, p: Variable) -> bool:
-    """Return whether the divergence of two random variables has a formula."""
+    """Return whether the divergence of two random variables has a formula.
+
+    Parameters
+    ----------
+    q, p : TensorVariable
+        Random variables.
+
+    Returns
+    -------
+    bool
+        Whether it has.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi.objectives import has_kl
+    >>> normal = pm.Normal.dist(0.0, 1.0)
+    >>> has_kl(normal, normal), has_kl(normal, pm.StudentT.dist(4.0))
+    (True, False)
+    """
     return _formula(q, p) is not None
 
 

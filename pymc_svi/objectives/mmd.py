@@ -42,6 +42,11 @@ class Trace_MMD(ELBO):
     mmd_scale : float, default 1.0
         Weight of the discrepancies.
 
+    Raises
+    ------
+    ValueError
+        If ``num_particles`` is below 2, or ``mmd_scale`` negative.
+
     References
     ----------
     .. [1] Gretton et al. (2012), A Kernel Two-Sample Test.

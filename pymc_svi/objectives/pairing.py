@@ -44,7 +44,9 @@ def paired_traces(
     Parameters
     ----------
     model, guide : callable or pymc.Model
-        The programs, both called with ``args`` and ``kwargs``.
+        The programs.
+    *args, **kwargs
+        Arguments of both.
     draws : type of Handler, default ``pathwise``
         The handler that draws the guide's sites.
     enumerate_missing : bool, default False
@@ -53,11 +55,24 @@ def paired_traces(
     Returns
     -------
     model_trace, guide_trace : Trace
+        The traces, whose latent sites have the same values.
 
     Raises
     ------
     PairingError
         If the two do not fit together; the message names the site and both sides.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi.objectives import paired_traces
+    >>> def model():
+    ...     pm.Normal("x", 0.0, 1.0)
+    >>> def guide():
+    ...     pm.Normal("x", 3.0, 0.1)
+    >>> p, q = paired_traces(model, guide)
+    >>> p["x"].value is q["x"].value
+    True
     """
     guide_trace = trace(draws(guide)).get_trace(*args, **kwargs)
     _check_factors(guide_trace, draws)

@@ -34,6 +34,13 @@ class RenyiELBO(MultiSample):
         Reparameterise the score of the guide too [3]_: the same gradient on average, whose
         signal does not vanish with more draws. For guides with differentiable draws only.
 
+    Raises
+    ------
+    TypeError
+        If ``alpha`` is not a number.
+    ValueError
+        If it is 1 or not finite, or ``num_particles`` is below 2.
+
     Notes
     -----
     A guide with draws that are not differentiable gets score-function gradients, in which the

@@ -51,6 +51,11 @@ class SteinGradient(ELBO):
     num_particles : int, default 100
         Number of draws of a guide that has not points of its own.
 
+    Raises
+    ------
+    ValueError
+        If ``temperature`` is not positive, or neither a number nor a function.
+
     References
     ----------
     .. [1] Liu and Wang (2016), Stein Variational Gradient Descent.
@@ -111,7 +116,20 @@ class SteinGradient(ELBO):
         return Loss(value, surrogate, terms, updates)
 
     def particles(self, latents: Mapping[str, Site], guide_trace: Trace) -> Variable:
-        """Return the particles, one a row: the guide's own, or draws of it."""
+        """Return the particles, one a row: the guide's own, or draws of it.
+
+        Parameters
+        ----------
+        latents : dict of str to Site
+            The guide's latent sites.
+        guide_trace : Trace
+            Its trace.
+
+        Returns
+        -------
+        Variable
+            A matrix.
+        """
         for site in guide_trace.latent.values():
             if "particles" in site.infer:
                 return site.infer["particles"]

@@ -88,6 +88,11 @@ class Trace_ELBO(ELBO):
         Weight of the divergence from the prior, for annealing [5]_: a number, or a schedule that
         maps the number of steps taken to one.
 
+    Raises
+    ------
+    ValueError
+        If ``kl_scale`` is negative, or neither a number nor a function.
+
     References
     ----------
     .. [1] Kingma and Welling (2014), Auto-Encoding Variational Bayes.
@@ -141,7 +146,22 @@ class Trace_ELBO(ELBO):
         return _mean_of_batch(runs[0], self.num_particles, updates)
 
     def one_particle(self, model, guide, args, kwargs, weight) -> Loss:
-        """Build the loss at one draw of the guide."""
+        """Build the loss at one draw of the guide.
+
+        Parameters
+        ----------
+        model, guide : callable or pymc.Model
+            The programs.
+        args, kwargs
+            Arguments of both.
+        weight : float or Variable
+            Weight of the divergence from the prior.
+
+        Returns
+        -------
+        Loss
+            The loss.
+        """
         model_trace, guide_trace = paired_traces(
             model, guide, *args, draws=pathwise_or_score, **kwargs
         )
@@ -172,7 +192,20 @@ class Trace_ELBO(ELBO):
         return Loss(value, surrogate, terms, updates)
 
     def costs(self, model_trace: Trace, guide_trace: Trace, held: Trace | None) -> list[Cost]:
-        """Return the terms of the loss; ``held`` is the guide's trace with its params held."""
+        """Return the terms of the loss.
+
+        Parameters
+        ----------
+        model_trace, guide_trace : Trace
+            The traces of the programs.
+        held : Trace or None
+            The guide's trace with its params held.
+
+        Returns
+        -------
+        list of Cost
+            The terms.
+        """
         costs = [
             Cost("model", site, site.log_prob, site.log_prob)
             for site in model_trace.sites("sample", "factor")
@@ -190,7 +223,22 @@ class Trace_ELBO(ELBO):
         return costs
 
     def score_term(self, site: Site, cost: Variable | None):
-        """Return what has the score-function gradient of a site, and updates it needs."""
+        """Return what has the score-function gradient of a site, and updates it needs.
+
+        Parameters
+        ----------
+        site : Site
+            A site of the guide without a differentiable draw.
+        cost : Variable or None
+            The terms of the loss that depend on its draw; None if there are none.
+
+        Returns
+        -------
+        Variable
+            The term.
+        dict
+            The updates.
+        """
         # Neither scaled nor masked: it is the density that the value was drawn from.
         if cost is None:
             return pt.zeros(()), {}

@@ -53,6 +53,11 @@ class ReweightedWakeSleep(MultiSample):
     num_sleep_particles : int, optional
         Number of dreams; ``num_particles`` if not given.
 
+    Raises
+    ------
+    ValueError
+        If ``insomnia`` is not between 0 and 1, or a number of draws is too small.
+
     References
     ----------
     Hinton et al. (1995), The Wake-Sleep Algorithm for Unsupervised Neural Networks.

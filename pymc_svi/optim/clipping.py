@@ -79,8 +79,9 @@ def clip_by_value(max_value: float, min_value: float | None = None) -> Rule:
     Parameters
     ----------
     max_value : float
+        The largest value.
     min_value : float, optional
-        Default ``-max_value``.
+        The smallest; ``-max_value`` if not given.
 
     Returns
     -------
@@ -89,6 +90,8 @@ def clip_by_value(max_value: float, min_value: float | None = None) -> Rule:
 
     Raises
     ------
+    TypeError
+        If a bound isn't a number.
     ValueError
         If ``min_value`` isn't less than ``max_value``.
 

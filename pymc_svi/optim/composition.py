@@ -64,11 +64,14 @@ def chain(*rules: Rule) -> Rule:
     Returns
     -------
     Rule
+        The optimizer.
 
     Raises
     ------
     TypeError
         If one of them isn't a rule; see :func:`as_rule`.
+    ValueError
+        If there are none.
 
     Examples
     --------

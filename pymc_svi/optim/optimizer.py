@@ -34,6 +34,11 @@ class Optimizer(CheckedRule):
     A subclass is a frozen dataclass with a ``step_size``, a ``namespace`` for the names of its
     state, and a method ``_rule(rate)`` that returns a ``pytensor_ml`` transform for a rate.
 
+    Parameters
+    ----------
+    step_size : float, schedule or shared variable
+        The step size.
+
     Examples
     --------
     >>> import numpy as np

@@ -28,7 +28,29 @@ type LossOrGrads = TensorVariable | Sequence[TensorVariable]
 
 
 class Rule(Protocol):
-    """What an optimizer is: anything that can be called like this."""
+    """What an optimizer is: anything that can be called like this.
+
+    Examples
+    --------
+    Gradient descent, which has no state:
+
+    >>> import pymc as pm
+    >>> import pytensor
+    >>> from pymc_svi import SVI, param
+    >>> def descend(loss_or_grads, params):
+    ...     grads = loss_or_grads
+    ...     if not isinstance(grads, list | tuple):
+    ...         grads = pytensor.grad(loss_or_grads, params)
+    ...     return {p: p - 0.5 * g for p, g in zip(params, grads, strict=True)}
+    >>> def model():
+    ...     pm.Normal("x", 0.0, 1.0)
+    >>> def guide():
+    ...     pm.Normal("x", param("loc", 2.0), 1e-6)
+    >>> svi = SVI(model, guide, descend)
+    >>> state, _ = svi.update(svi.init(random_seed=0))
+    >>> round(float(state.params["loc"]), 3)
+    1.0
+    """
 
     def __call__(self, loss_or_grads: LossOrGrads, params: Sequence[SharedVariable], /) -> Updates:
         """Return the next value of each parameter and of each state variable of the rule.
@@ -39,6 +61,11 @@ class Rule(Protocol):
             A loss to differentiate, or its gradients in the order of ``params``.
         params : sequence of SharedVariable
             The parameters to move, named and in unconstrained space.
+
+        Returns
+        -------
+        dict of SharedVariable to Variable
+            The updates.
         """
         ...
 

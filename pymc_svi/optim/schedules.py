@@ -87,6 +87,16 @@ def _constant(t, step_size):
 def constant(step_size: float) -> Schedule:
     """Always ``step_size``; useful as a part of :func:`join`.
 
+    Parameters
+    ----------
+    step_size : float
+        The step size.
+
+    Returns
+    -------
+    Schedule
+        A function of the step, for ``Adam(schedule)``.
+
     Examples
     --------
     >>> from pymc_svi import optim
@@ -119,6 +129,11 @@ def exponential_decay(
     staircase : bool, default False
         Shrink at once every ``decay_steps`` steps instead of a little each step.
 
+    Returns
+    -------
+    Schedule
+        A function of the step, for ``Adam(schedule)``.
+
     Raises
     ------
     ValueError
@@ -144,6 +159,20 @@ def step_decay(step_size: float, decay_steps: int, decay_rate: float = 0.1) -> S
     """Multiply the step size by ``decay_rate`` every ``decay_steps`` steps.
 
     The same as :func:`exponential_decay` with ``staircase=True``.
+
+    Parameters
+    ----------
+    step_size : float
+        Step size at step 0.
+    decay_steps : int
+        Number of steps between changes.
+    decay_rate : float, default 0.1
+        Positive factor.
+
+    Returns
+    -------
+    Schedule
+        A function of the step, for ``Adam(schedule)``.
 
     Examples
     --------
@@ -178,6 +207,11 @@ def inverse_time_decay(
     staircase : bool, default False
         Change only every ``decay_steps`` steps.
 
+    Returns
+    -------
+    Schedule
+        A function of the step, for ``Adam(schedule)``.
+
     References
     ----------
     .. [1] Robbins, H., Monro, S. (1951). A stochastic approximation method. Annals of Mathematical
@@ -211,11 +245,19 @@ def polynomial_decay(
 
     Parameters
     ----------
-    step_size, final_step_size : float
-        Ends; the final one may be 0, or larger than the first for a warm-up.
+    step_size : float
+        Step size at step 0.
     decay_steps : int
+        Length of the decay.
+    final_step_size : float
+        Step size from then on; may be 0, or larger than the first for a warm-up.
     power : float, default 1.0
         Of the fraction of steps left; 1 is a straight line.
+
+    Returns
+    -------
+    Schedule
+        A function of the step, for ``Adam(schedule)``.
 
     Examples
     --------
@@ -235,6 +277,20 @@ def polynomial_decay(
 
 def linear_decay(step_size: float, decay_steps: int, final_step_size: float = 0.0) -> Schedule:
     """In a straight line from ``step_size`` to ``final_step_size``, then constant.
+
+    Parameters
+    ----------
+    step_size : float
+        Step size at step 0.
+    decay_steps : int
+        Length of the decay.
+    final_step_size : float, default 0.0
+        Step size from then on.
+
+    Returns
+    -------
+    Schedule
+        A function of the step, for ``Adam(schedule)``.
 
     Examples
     --------
@@ -265,6 +321,11 @@ def cosine_decay(step_size: float, decay_steps: int, alpha: float = 0.0) -> Sche
         Length of the decay, usually the number of steps of the fit.
     alpha : float, default 0.0
         Final step size as a fraction of the first.
+
+    Returns
+    -------
+    Schedule
+        A function of the step, for ``Adam(schedule)``.
 
     References
     ----------
@@ -305,12 +366,18 @@ def linear_onecycle(
     peak_value : float
         The largest step size, reached after ``pct_start`` of the steps.
     total_steps : int
+        Number of steps of the fit.
     pct_start, pct_final : float, default 0.3 and 0.85
         Fractions of ``total_steps`` at which the peak is reached and the last phase begins.
     div_factor : float, default 25.0
         The first step size is ``peak_value / div_factor``.
     final_div_factor : float, default 1e4
         The last is smaller than the first by this factor.
+
+    Returns
+    -------
+    Schedule
+        A function of the step, for ``Adam(schedule)``.
 
     Raises
     ------
@@ -370,6 +437,16 @@ def piecewise_constant(boundaries: Sequence[int], values: Sequence[float]) -> Sc
     values : sequence of float
         Step sizes, one more than ``boundaries``.
 
+    Returns
+    -------
+    Schedule
+        A function of the step, for ``Adam(schedule)``.
+
+    Raises
+    ------
+    ValueError
+        If the boundaries don't increase, or aren't one fewer than the values.
+
     Examples
     --------
     >>> from pymc_svi import optim
@@ -394,8 +471,19 @@ def join(schedules: Sequence[Callable], boundaries: Sequence[int]) -> Schedule:
     Parameters
     ----------
     schedules : sequence of schedule
+        The schedules, in their order.
     boundaries : sequence of int
         Steps at which the next schedule takes over, one fewer than ``schedules``.
+
+    Returns
+    -------
+    Schedule
+        A function of the step, for ``Adam(schedule)``.
+
+    Raises
+    ------
+    ValueError
+        If the boundaries don't increase, or aren't one fewer than the schedules.
 
     Examples
     --------

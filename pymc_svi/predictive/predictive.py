@@ -53,6 +53,11 @@ class Predictive:
     coords : dict, optional
         Coords for the dims that function programs use.
 
+    Raises
+    ------
+    ValueError
+        If there are both samples and a guide, or neither samples nor a number of draws.
+
     Examples
     --------
     >>> import numpy as np

@@ -94,7 +94,20 @@ class ProjectedNormal:
 
     @classmethod
     def dist(cls, concentration: Any, **kwargs):
-        """Return an unnamed distribution."""
+        """Return an unnamed distribution.
+
+        Parameters
+        ----------
+        concentration : array_like of shape (..., d)
+            Mean of the Normal vector, in d dimensions.
+        **kwargs
+            As for any PyMC distribution: ``shape``.
+
+        Returns
+        -------
+        TensorVariable
+            The variable.
+        """
         return pm.CustomDist.dist(pt.as_tensor(concentration), **cls._options(), **kwargs)
 
     @staticmethod
@@ -157,7 +170,20 @@ def _normalized(vector):
 
 
 class ProjectedNormalReparam:
-    """Draw a :class:`ProjectedNormal` site as the direction of a Normal site ``{name}_normal``."""
+    """Draw a :class:`ProjectedNormal` site as the direction of a Normal site ``{name}_normal``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pymc_svi import handlers
+    >>> from pymc_svi.reparam import ProjectedNormal, ProjectedNormalReparam
+    >>> def model():
+    ...     ProjectedNormal("x", np.array([1.0, 0.0]))
+    >>> run = handlers.reparam(model, config={"x": ProjectedNormalReparam()})
+    >>> given = handlers.condition(run, data={"x_normal": np.array([3.0, 4.0])})
+    >>> handlers.trace(given).get_trace()["x"].value.eval()
+    array([0.6, 0.8])
+    """
 
     keeps_law = False
 

@@ -38,7 +38,25 @@ _FAMILIES: dict[type, tuple[int, int]] = {
 
 
 def is_loc_scale(rv: Variable) -> bool:
-    """Whether a distribution belongs to a location-scale family that is known here."""
+    """Whether a distribution belongs to a location-scale family that is known here.
+
+    Parameters
+    ----------
+    rv : TensorVariable
+        A random variable.
+
+    Returns
+    -------
+    bool
+        Whether it does.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi.reparam import is_loc_scale
+    >>> is_loc_scale(pm.Normal.dist(0.0, 1.0)), is_loc_scale(pm.LogNormal.dist(0.0, 1.0))
+    (True, False)
+    """
     return rv.owner is not None and type(rv.owner.op) in _FAMILIES
 
 
@@ -63,6 +81,11 @@ class LocScaleReparam:
     ----------
     centered : float or array_like in [0, 1], optional
         The centredness; if not given, a param ``{name}_centered`` that starts at 0.5.
+
+    Raises
+    ------
+    ValueError
+        If ``centered`` is not between 0 and 1.
 
     References
     ----------

@@ -27,6 +27,28 @@ def register_transform(op_type: type) -> Callable[[Rule], Rule]:
 
     The rule is called with the shape and the parameters, and returns an unnamed base distribution
     and the function that maps its value.
+
+    Parameters
+    ----------
+    op_type : type
+        The op: ``type(MyDist.dist(...).owner.op)``.
+
+    Returns
+    -------
+    callable
+        A decorator that returns the rule unchanged.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc.distributions.continuous import KumaraswamyRV
+    >>> from pymc_svi.reparam import has_transform, register_transform
+    >>> @register_transform(KumaraswamyRV)
+    ... def kumaraswamy(shape, a, b):
+    ...     base = pm.Uniform.dist(0.0, 1.0, shape=shape)
+    ...     return base, lambda u: (1 - (1 - u) ** (1 / b)) ** (1 / a)
+    >>> has_transform(pm.Kumaraswamy.dist(2.0, 2.0))
+    True
     """
 
     def register(rule: Rule) -> Rule:
@@ -37,7 +59,25 @@ def register_transform(op_type: type) -> Callable[[Rule], Rule]:
 
 
 def has_transform(rv: Variable) -> bool:
-    """Whether :class:`TransformReparam` knows a distribution."""
+    """Whether :class:`TransformReparam` knows a distribution.
+
+    Parameters
+    ----------
+    rv : TensorVariable
+        A random variable.
+
+    Returns
+    -------
+    bool
+        Whether it does.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi.reparam import has_transform
+    >>> has_transform(pm.LogNormal.dist(0.0, 1.0)), has_transform(pm.Beta.dist(1.0, 1.0))
+    (True, False)
+    """
     return rv.owner is not None and type(rv.owner.op) in _RULES
 
 

@@ -68,6 +68,20 @@ class Diagnosis:
     .. [1] Yao, Vehtari, Simpson and Gelman (2018), Yes, but Did It Work?: Evaluating Variational
        Inference.
     .. [2] Vehtari, Simpson, Gelman, Yao and Gabry (2024), Pareto Smoothed Importance Sampling.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_svi import SVI, param
+    >>> def model():
+    ...     mu = pm.Normal("mu", 0.0, 1.0)
+    ...     pm.Normal("y", mu, 1.0, observed=2.0)
+    >>> def guide():
+    ...     pm.Normal("mu", param("loc", 1.0), 0.5**0.5)  # the posterior
+    >>> result = SVI(model, guide).run(8, random_seed=0, progressbar=False)
+    >>> diagnosis = result.diagnose(500, random_seed=1)
+    >>> diagnosis.is_reliable, round(diagnosis.log_evidence, 2)
+    (True, -2.27)
     """
 
     khat: float
@@ -98,7 +112,13 @@ class Diagnosis:
         return not self.loss_change < -max(_NATS, 3 * self.loss_change_se)
 
     def shifts(self) -> xr.Dataset:
-        """Return how far corrected means are from the guide's, in corrected sds."""
+        """Return how far corrected means are from the guide's, in corrected sds.
+
+        Returns
+        -------
+        xarray.Dataset
+            By site name.
+        """
         sites = {name: self.sites[name].to_dataset() for name in self.sites.children}
         return xr.Dataset(
             {n: (s["corrected_mean"] - s["mean"]) / s["corrected_sd"] for n, s in sites.items()}

@@ -32,7 +32,7 @@ __all__ = ["SVIRunResult"]
 class SVIRunResult:
     """The result of :meth:`SVI.run`.
 
-    Attributes
+    Parameters
     ----------
     params : dict of str to numpy.ndarray
         The params at the end of the fit, in constrained space.
@@ -40,8 +40,23 @@ class SVIRunResult:
         The state at the end, to resume from.
     losses : numpy.ndarray
         The loss of each step, shape (num_steps,).
-    about : dict
+    svi : SVI or None
+        The method, whose programs are drawn from; None for a method without a guide.
+    arguments : Arguments
+        The arguments of the programs to draw with.
+    param_sites : Trace
+        The params as sites, with their dims.
+    fitted_on : Arguments, optional
+        All data, where the guide needs them once the fit is over.
+    of_rows : callable, default ``frozenset``
+        Returns the names of the sites that belong to the rows of one batch.
+    about : dict, optional
         What the fit was of: the seed of the data's order, and their sizes.
+
+    Attributes
+    ----------
+    params, state, losses, about
+        As above.
 
     Examples
     --------
@@ -130,6 +145,8 @@ class SVIRunResult:
         ------
         DataError
             If sites are asked for that belong to rows of data, and no data are passed.
+        SiteError
+            If a name in ``return_sites`` is not that of a site.
         """
         check_draws(draws)
         given = bool(args or kwargs)
@@ -229,6 +246,8 @@ class SVIRunResult:
             If the model sees a minibatch, whose density is an estimate.
         SiteError
             If the guide puts a site at a point.
+        ValueError
+            If there are fewer than 100 draws.
 
         Examples
         --------

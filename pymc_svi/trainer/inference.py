@@ -56,10 +56,27 @@ class Inference:
     """
 
     def init(self, *args: Any, **kwargs: Any) -> None:
-        """Start a fit."""
+        """Start a fit.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Those of ``model``, ``batch`` and ``random_seed`` that a subclass takes, by name.
+        """
 
     def step(self, batch: Any) -> float:
-        """Learn from a batch; return the loss."""
+        """Learn from a batch; return the loss.
+
+        Parameters
+        ----------
+        batch : dict of str to numpy.ndarray or None
+            The batch.
+
+        Returns
+        -------
+        float
+            The loss.
+        """
         raise NotImplementedError(
             sentence(f"{type(self).__name__} has no step", fix="Define step(self, batch) -> loss")
         )

@@ -56,6 +56,13 @@ class Trainer:
     progressbar : bool, default False
         Show progress.
 
+    Raises
+    ------
+    TypeError
+        If ``method`` is not one, or a callback is not a function.
+    ValueError
+        If ``on_nonfinite`` is none of the three words.
+
     Examples
     --------
     >>> import numpy as np
