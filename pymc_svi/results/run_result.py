@@ -265,7 +265,9 @@ class SVIRunResult:
         if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 100:
             raise ValueError(
                 sentence(
-                    "diagnose: draws must be a whole number of at least 100", found=repr(draws)
+                    "diagnose: draws must be a whole number of at least 100",
+                    found=repr(draws),
+                    fix="Arguments of the model come after it, or by name: diagnose(y=y)",
                 )
             )
         given = bool(args or kwargs)

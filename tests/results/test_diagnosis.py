@@ -143,6 +143,16 @@ def test_discrete_sites_that_were_summed_out_are_so_here_too():
     assert "z" not in found.sites
 
 
+def test_sites_whose_elements_have_a_fixed_sum_are_judged():
+    def model():
+        pm.Dirichlet("p", np.full(3, 4.0))
+        pm.ZeroSumNormal("effect", shape=4)
+
+    found = result_at(model, AutoNormal(model)).diagnose(200, random_seed=0)
+    assert np.isfinite(found.khat)
+    assert set(found.sites) == {"p", "effect"}
+
+
 def test_what_cannot_be_judged_is_refused():
     def model(y):
         mu = pm.Normal("mu", 0.0, 1.0)
