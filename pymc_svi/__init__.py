@@ -5,7 +5,7 @@ from pymc_svi.data import DataLoader
 from pymc_svi.engine import SVIState
 from pymc_svi.enumeration import config_enumerate, infer_discrete, markov, scan
 from pymc_svi.fit import fit
-from pymc_svi.handlers.plate import plate, plate_stack, subsample
+from pymc_svi.handlers import plate, plate_stack, subsample
 from pymc_svi.inspect import compute_log_probs, get_dependencies, log_density, render_model
 from pymc_svi.objectives import (
     ELBO,

@@ -15,7 +15,8 @@ from pymc_svi.handlers.infer_config import infer_config
 from pymc_svi.handlers.interception import install
 from pymc_svi.handlers.lift import lift
 from pymc_svi.handlers.mask import get_mask, mask
-from pymc_svi.handlers.plate import block_plate, get_plates, plate, plate_stack, subsample
+from pymc_svi.handlers.plate import plate, plate_stack
+from pymc_svi.handlers.plates import block_plate, get_plates, subsample
 from pymc_svi.handlers.reparam import Reparam, reparam
 from pymc_svi.handlers.replay import replay
 from pymc_svi.handlers.scale import scale

@@ -29,7 +29,7 @@ from scipy import sparse
 from pymc_svi.errors import SiteError, sentence
 from pymc_svi.handlers.distributions import default_transform_of
 from pymc_svi.handlers.imputation import is_partly_observed, no_density_of_its_own, observed_part
-from pymc_svi.handlers.plate import sized_like_data
+from pymc_svi.handlers.plates import sized_like_data
 from pymc_svi.handlers.record import remember
 from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.stack import active_handlers, apply_stack, no_handlers

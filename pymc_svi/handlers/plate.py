@@ -9,27 +9,18 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
-import pytensor.tensor as pt
 from pytensor.graph.basic import Constant, Variable
-from pytensor.xtensor.type import XTensorType
 
-from pymc_svi.errors import SiteError, quoted, sentence
+from pymc_svi.errors import SiteError, sentence
 from pymc_svi.handlers.core import Handler
-from pymc_svi.handlers.distributions import (
-    batch_shape,
-    support_ndim,
-    with_batch_shape,
-    with_dim_length,
-)
 from pymc_svi.handlers.frame import Frame, checked_indices
-from pymc_svi.handlers.imputation import is_partly_observed
+from pymc_svi.handlers.in_plate import broadcast, broadcast_factor, param_axis, taken
 from pymc_svi.handlers.indices import random_subset
 from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.site import Site
-from pymc_svi.handlers.stack import STACK, active_handlers, apply_stack
-from pymc_svi.handlers.values import describe_shape
+from pymc_svi.handlers.stack import active_handlers, apply_stack
 
-__all__ = ["block_plate", "get_plates", "plate", "plate_stack", "sized_like_data", "subsample"]
+__all__ = ["plate", "plate_stack"]
 
 
 class plate(Handler):
@@ -218,9 +209,9 @@ class plate(Handler):
             return
         site.plates = (frame, *site.plates)
         if site.type == "sample" and site.part_of is None:
-            _broadcast(site, frame)
+            broadcast(site, frame)
         elif site.type == "factor":
-            site.log_density = _broadcast_factor(site, frame)
+            site.log_density = broadcast_factor(site, frame)
         if site.type in ("sample", "factor") and frame.is_subsampled:
             site.scale = site.scale * (frame.size / frame.subsample_size)
 
@@ -230,10 +221,10 @@ class plate(Handler):
         assert frame is not None
         if site.emitted_as != "param" or not frame.is_subsampled:
             return
-        axis = _param_axis(site, frame)
+        axis = param_axis(site, frame)
         if axis is not None:
             value = as_plain_tensor(site.outcome)
-            site.result = _taken(value, frame, axis, f"param {site.name!r}")
+            site.result = taken(value, frame, axis, f"param {site.name!r}")
 
 
 def plate_stack(prefix: str, sizes: Sequence[int], rightmost_dim: int = -1):
@@ -283,127 +274,6 @@ def _plate_stack(prefix, sizes, rightmost_dim):
         yield
 
 
-def get_plates() -> tuple[Frame, ...]:
-    """Return the plates around, outermost first.
-
-    Returns
-    -------
-    tuple of Frame
-        The plates.
-
-    Examples
-    --------
-    >>> from pymc_svi import plate
-    >>> from pymc_svi.handlers import get_plates
-    >>> with plate("rows", 3), plate("columns", 2):
-    ...     print([(frame.name, frame.dim) for frame in get_plates()])
-    [('rows', -1), ('columns', -2)]
-    """
-    entered = (handler.frame for handler in active_handlers() if isinstance(handler, plate))
-    return tuple(frame for frame in entered if frame is not None)
-
-
-@contextmanager
-def block_plate(
-    name: str | None = None, dim: int | None = None, *, strict: bool = True
-) -> Iterator[None]:
-    """Leave one of the plates around for a while, for a statement that is not repeated in it.
-
-    Parameters
-    ----------
-    name : str, optional
-        Name of the plate.
-    dim : int, optional
-        Instead of the name, its batch dimension, counted from the right: -1, -2...
-    strict : bool, default True
-        Raise if there is no such plate.
-
-    Yields
-    ------
-    None
-        Nothing.
-
-    Raises
-    ------
-    ValueError
-        If both or none of ``name`` and ``dim`` are given, or there is no such plate.
-
-    Examples
-    --------
-    >>> import pymc as pm
-    >>> from pymc_svi import handlers, plate
-    >>> def program():
-    ...     with plate("rows", 3):
-    ...         with handlers.block_plate("rows"):
-    ...             mu = pm.Normal("mu")
-    ...         pm.Normal("x", mu)
-    >>> tr = handlers.trace(program).get_trace()
-    >>> tr["mu"].shape, tr["x"].shape
-    ((), (3,))
-    """
-    if (name is None) == (dim is None):
-        raise ValueError(sentence("block_plate takes exactly one of name and dim"))
-    stack = active_handlers()
-    rest = tuple(h for h in stack if not (isinstance(h, plate) and h.is_called(name, dim)))
-    if strict and len(rest) == len(stack):
-        raise ValueError(
-            sentence(
-                f"block_plate: there is no plate {name!r} around"
-                if dim is None
-                else f"block_plate: there is no plate with dim={dim} around",
-                found=f"the plates {quoted(frame.name for frame in get_plates())}",
-                fix="Remove the block_plate, or allow it with strict=False",
-            )
-        )
-    token = STACK.set(rest)
-    try:
-        yield
-    finally:
-        STACK.reset(token)
-
-
-def subsample(data: Any, event_dim: int = 0) -> Any:
-    """Return the part of data that belongs to the present repetitions of the plates around.
-
-    Parameters
-    ----------
-    data : array_like or TensorVariable
-        Data of full size.
-    event_dim : int, default 0
-        How many dimensions on the right are not indexed by plates.
-
-    Returns
-    -------
-    array_like or TensorVariable
-        The data as they are outside of subsampled plates.
-
-    Raises
-    ------
-    SiteError
-        If the data do not have the size of a plate.
-    ValueError
-        If ``event_dim`` is not a whole number from 0 on.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from pymc_svi import plate, subsample
-    >>> with plate("N", 100, subsample_size=5):
-    ...     print(subsample(np.ones((100, 3)), event_dim=1).type.shape)
-    (5, 3)
-    """
-    if not isinstance(event_dim, int) or event_dim < 0:
-        raise ValueError(sentence("subsample: event_dim counts dimensions", found=f"{event_dim!r}"))
-    for handler in reversed(active_handlers()):
-        if not isinstance(handler, plate) or handler.frame is None:
-            continue
-        frame = handler.frame
-        axis = frame.dim - event_dim
-        if frame.is_subsampled and np.ndim(data) >= -axis:
-            data = _taken(data, frame, axis, "the data")
-    return data
-
-
 def _size_of(name: str, size: Any) -> tuple[int, str | None]:
     """Return the size of a plate, and the PyMC dim that has its name."""
     model = pm.Model.get_context(error_if_none=False)
@@ -433,153 +303,3 @@ def _size_of(name: str, size: Any) -> tuple[int, str | None]:
             )
         )
     return int(size), name if length is not None else None
-
-
-def _taken(value: Any, frame: Frame, axis: int, what: str) -> Variable:
-    """Return the part of a full-size value that belongs to a plate's indices."""
-    value = pt.as_tensor(value)
-    size = value.type.shape[axis]
-    if size in (1, frame.subsample_size):
-        return value
-    if size not in (None, frame.size):
-        raise SiteError(
-            sentence(
-                f"Plate {frame.name!r}: {what} does not have its size",
-                found=f"{describe_shape(value.type.shape)}, {size} along axis {axis}",
-                expected=f"{frame.size}, or 1",
-                fix="Check event_dim, the number of dimensions that plates do not index",
-            )
-        )
-    return pt.take(value, frame.indices, axis=axis + value.ndim)
-
-
-def _param_axis(site: Site, frame: Frame) -> int | None:
-    """Return the axis of a param that a plate indexes, counted from the right."""
-    ndim = as_plain_tensor(site.outcome).type.ndim
-    if site.dims and frame.dim_name in site.dims:
-        return site.dims.index(frame.dim_name) - ndim
-    event_dim = site.infer.get("event_dim")
-    if event_dim is None or ndim < -(frame.dim - event_dim):
-        return None
-    return frame.dim - event_dim
-
-
-def _broadcast(site: Site, frame: Frame) -> None:
-    """Give a site the batch dimension of a plate."""
-    rv = site.dist
-    assert rv is not None
-    if is_partly_observed(rv):
-        return
-    if isinstance(rv.type, XTensorType):
-        _fit_named_dim(site, frame)
-        return
-    n = frame.subsample_size
-    old = batch_shape(rv)
-    shape: list[Any] = [1] * (-frame.dim - len(old)) + [
-        rv.shape[i] if length is None else length for i, length in enumerate(old)
-    ]
-    added = len(shape) - len(old)
-    found = None if added == 0 and old[frame.dim] is None else shape[frame.dim]
-    dims = site.dims
-    named = dims is not None and frame.dim_name is not None and frame.dim_name in dims
-    if named and found is None and frame.is_subsampled:
-        found = frame.size  # PyMC took the length of the dim, which is symbolic
-    if found not in (None, 1, n) and not (named and found == frame.size):
-        raise SiteError(
-            sentence(
-                f"Site {site.name!r} does not fit plate {frame.name!r}",
-                found=f"batch shape {describe_shape(old)}, {found} along dim={frame.dim}",
-                expected=f"{n}, or 1 to be broadcast",
-                fix="Index its parameters with the plate's indices (or subsample), or give the plate "
-                "another dim",
-            )
-        )
-    if found is not None and found != n:
-        shape[frame.dim] = n
-    if added or (found is not None and found != n):
-        site.dist = with_batch_shape(rv, tuple(shape))
-        if site.value is not None:
-            site.value = pt.broadcast_to(site.value, site.dist.shape)
-    if dims is not None or frame.dim_name is not None:
-        _name_dims(site, frame, added)
-
-
-def _fit_named_dim(site: Site, frame: Frame) -> None:
-    """Give the dim of a plate its length, at a site of ``pymc.dims``, which has it by name."""
-    name, n = frame.dim_name or frame.name, frame.subsample_size
-    if name not in site.dist.type.dims:
-        raise SiteError(
-            sentence(
-                f"Site {site.name!r} does not have the dim of plate {name!r}",
-                found=f"the dims {quoted(site.dist.type.dims)}",
-                fix=f"Give it dims=({name!r}, ...) or a parameter that has the dim; a plate stands for "
-                "the dim of pymc.dims that has its name",
-            )
-        )
-    length = site.dist.type.shape[site.dist.type.dims.index(name)]
-    if length != n:
-        site.dist = with_dim_length(site.dist, name, n)
-        length = site.dist.type.shape[site.dist.type.dims.index(name)]
-    if length not in (None, n):
-        raise SiteError(
-            sentence(
-                f"Site {site.name!r} does not fit plate {frame.name!r}",
-                found=f"{length} along dim {name!r}, of its parameters",
-                expected=str(n),
-                fix="Index its parameters with the plate's indices: x.isel({dim: indices})",
-            )
-        )
-    if frame.is_subsampled and site.dims:
-        site.dims = tuple(None if dim == name else dim for dim in site.dims)
-
-
-def sized_like_data(rv: Variable, data: Variable) -> Variable:
-    """Return a distribution with named dims, in the minibatch's size where its data are so.
-
-    ``pymc.dims`` takes the lengths of dims from the model, where a minibatch has fewer.
-    """
-    for handler in active_handlers():
-        frame = handler.frame if isinstance(handler, plate) else None
-        if frame is None or not frame.is_subsampled:
-            continue
-        name = frame.dim_name or frame.name
-        if (
-            name in rv.type.dims
-            and data.type.shape[rv.type.dims.index(name)] == frame.subsample_size
-        ):
-            rv = with_dim_length(rv, name, frame.subsample_size)
-    return rv
-
-
-def _name_dims(site: Site, frame: Frame, added: int) -> None:
-    """Set the name of a plate's dimension, unless a minibatch leaves out some of its coords."""
-    assert site.dist is not None
-    ndim = site.dist.type.ndim
-    dims = list((None,) * added + tuple(site.dims or (None,) * (ndim - added)))
-    axis = ndim - support_ndim(site.dist) + frame.dim
-    if frame.is_subsampled:
-        if dims[axis] == frame.dim_name:
-            dims[axis] = None
-    elif frame.dim_name is not None:
-        dims[axis] = dims[axis] or frame.dim_name
-    site.dims = tuple(dims) if any(dims) else None
-
-
-def _broadcast_factor(site: Site, frame: Frame) -> Variable:
-    """A factor inside a plate counts once for each repetition."""
-    value = as_plain_tensor(site.value if site.log_density is None else site.log_density)
-    value = pt.as_tensor(value)
-    shape: list[Any] = [1] * (-frame.dim - value.ndim) + [
-        value.shape[i] if n is None else n for i, n in enumerate(value.type.shape)
-    ]
-    if shape[frame.dim] == 1:
-        shape[frame.dim] = frame.subsample_size
-    elif isinstance(shape[frame.dim], int) and shape[frame.dim] != frame.subsample_size:
-        raise SiteError(
-            sentence(
-                f"Site {site.name!r} does not fit plate {frame.name!r}",
-                found=describe_shape(value.type.shape),
-                expected=f"{frame.subsample_size} along dim={frame.dim}, or 1 to be broadcast",
-            )
-        )
-    return pt.broadcast_to(value, tuple(shape))
