@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,28 +12,19 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 from scipy.special import ndtri
 
-from pymc_svi.enumeration import has_finite_support
 from pymc_svi.errors import SiteError, sentence
+from pymc_svi.guides.emit import emit_latents
 from pymc_svi.guides.fitted import FittedGuide
-from pymc_svi.guides.init import (
-    InitStrategy,
-    constrain,
-    init_to_initial_point,
-    log_jac_det,
-    unconstrain,
-)
+from pymc_svi.guides.init import InitStrategy, init_to_initial_point
 from pymc_svi.guides.prior import FittedPrior
-from pymc_svi.guides.prototype import Latent, Prototype
-from pymc_svi.handlers import Handler, Site, block
+from pymc_svi.guides.prototype import Latent, Prototype, refuse_local
+from pymc_svi.handlers import block
 from pymc_svi.handlers.core import Program, built_model, run_program
-from pymc_svi.handlers.distributions import support_ndim
 from pymc_svi.handlers.log_prob import as_plain_tensor
-from pymc_svi.handlers.plate import plate
-from pymc_svi.handlers.stack import STACK
 from pymc_svi.handlers.walk import scratch_model
 from pymc_svi.primitives import init_seed
 
-__all__ = ["AutoGuide", "Latent", "Prototype", "emit_latents"]
+__all__ = ["AutoGuide"]
 
 Marginals = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
@@ -182,7 +172,7 @@ class AutoGuide(ABC):
         if self.computes_from_data or self.follows_model:
             prototype.refuse_discrete(type(self).__name__)
         self.latent_names = tuple(prototype.latents)
-        latents = _Latents(self.begin(prototype))
+        latents = emit_latents(self.begin(prototype))
         with latents:
             run_program(model, *args, **kwargs)
         return latents.unconstrained
@@ -571,93 +561,3 @@ class AutoGuide(ABC):
     def __repr__(self) -> str:
         model = getattr(self.model, "__name__", None) or "model"
         return f"{type(self).__name__}({model})"
-
-
-def emit_latents(draw, discrete: bool = False) -> _Latents:
-    """Return a handler that emits each latent site of a model with a draw, hiding all else.
-
-    Discrete sites that can be summed out are left to that, unless ``discrete``.
-    """
-    return _Latents(draw, discrete)
-
-
-def refuse_local(latents: Mapping[str, Latent]) -> None:
-    """Refuse sites of which a run has only those of a minibatch."""
-    for latent in latents.values():
-        for frame in latent.site.plates:
-            if frame.is_subsampled:
-                raise SiteError(
-                    sentence(
-                        f"Site {latent.name!r} is local to the subsampled plate {frame.name!r}: a "
-                        "run has only those of one minibatch",
-                        fix="Ask a guide of the same model without subsample_size; its params "
-                        "have the same names and shapes",
-                    )
-                )
-
-
-class _Latents(Handler):
-    """Replace each latent site of the model by a guide's draw and hide everything else."""
-
-    def __init__(self, draw, discrete: bool = False):
-        super().__init__()
-        self.draw = draw
-        self.discrete = discrete
-        self.unconstrained: dict[str, Variable] = {}
-
-    def process_message(self, site: Site) -> None:
-        if site.type in ("param", "plate"):
-            return
-        if not site.is_latent or site.value is not None or self._is_left_to_sums(site):
-            site.stop = True
-            return
-        with self._outside(site):
-            drawn = self.draw(site)
-        if drawn is None:
-            return
-        unconstrained, log_density, *known = drawn
-        self.unconstrained[site.name] = unconstrained
-        site.value = value = constrain(site, unconstrained)
-        site.log_density = log_density = _constrained_density(site, unconstrained, log_density)
-        if not known:
-            return
-
-        def log_density_at(other: Variable) -> Variable:
-            if other is value:
-                return log_density
-            u = as_plain_tensor(unconstrain(site, other))
-            return _constrained_density(site, u, known[0](u))
-
-        site.log_density_at = log_density_at
-
-    def _is_left_to_sums(self, site: Site) -> bool:
-        return not self.discrete and has_finite_support(site.dist)
-
-    @contextmanager
-    def _outside(self, site: Site) -> Iterator[None]:
-        """Inside, the guide's params pass by the model's own handlers, but not its plates.
-
-        ``block(model, expose=["x"])`` hides sites of the model; the params are the guide's.
-        """
-        stack = STACK.get()
-        here = next(i for i, handler in enumerate(stack) if handler is self)
-        plates = tuple(handler for handler in stack[here + 1 :] if isinstance(handler, plate))
-        if not plates:  # those of a built model are not entered when it is walked
-            plates = tuple(plate.inside(frame) for frame in site.plates)
-        token = STACK.set((*stack[: here + 1], *plates))
-        try:
-            yield
-        finally:
-            STACK.reset(token)
-
-
-def _constrained_density(site: Site, unconstrained: Variable, log_density: Variable) -> Variable:
-    """Return the log-density of a site's value from that of its unconstrained value."""
-    jacobian = log_jac_det(site, unconstrained)
-    if jacobian is None:  # one density for each value of the site, as its own law has
-        ndim = as_plain_tensor(unconstrained).ndim - support_ndim(site.dist)
-    else:
-        ndim = jacobian.ndim
-    if log_density.ndim > ndim:
-        log_density = log_density.sum(axis=tuple(range(ndim, log_density.ndim)))
-    return log_density if jacobian is None else log_density - jacobian

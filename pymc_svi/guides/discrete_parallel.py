@@ -14,7 +14,8 @@ from pytensor.tensor.random.basic import BernoulliRV, CategoricalRV
 from pymc_svi.constraints import simplex, unit_interval
 from pymc_svi.errors import SiteError, sentence
 from pymc_svi.evaluation import evaluate
-from pymc_svi.guides.base import AutoGuide, emit_latents
+from pymc_svi.guides.base import AutoGuide
+from pymc_svi.guides.emit import emit_latents
 from pymc_svi.guides.prototype import Prototype
 from pymc_svi.handlers import Site, trace
 from pymc_svi.handlers.core import Program, run_program

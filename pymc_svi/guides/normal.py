@@ -12,8 +12,9 @@ from pytensor.graph.basic import Variable
 from pymc_svi.constraints import positive
 from pymc_svi.errors import sentence
 from pymc_svi.gradients import rsample
-from pymc_svi.guides.base import AutoGuide, Prototype
+from pymc_svi.guides.base import AutoGuide
 from pymc_svi.guides.init import InitStrategy, init_to_initial_point
+from pymc_svi.guides.prototype import Prototype
 from pymc_svi.handlers import Site
 from pymc_svi.handlers.core import Program
 from pymc_svi.primitives import param

@@ -25,7 +25,7 @@ from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.stack import no_handlers
 from pymc_svi.handlers.values import as_site_value
 
-__all__ = ["Latent", "Prototype", "quick_mode"]
+__all__ = ["Latent", "Prototype", "quick_mode", "refuse_local"]
 
 # How often a strategy that draws is asked for a start with a finite log-density.
 _TRIES = 100
@@ -325,3 +325,18 @@ def _unconstrained_dims(site: Site, value: np.ndarray):
 
 def _short(value: np.ndarray) -> str:
     return np.array2string(np.asarray(value), precision=4, threshold=6)
+
+
+def refuse_local(latents: Mapping[str, Latent]) -> None:
+    """Refuse sites of which a run has only those of a minibatch."""
+    for latent in latents.values():
+        for frame in latent.site.plates:
+            if frame.is_subsampled:
+                raise SiteError(
+                    sentence(
+                        f"Site {latent.name!r} is local to the subsampled plate {frame.name!r}: a "
+                        "run has only those of one minibatch",
+                        fix="Ask a guide of the same model without subsample_size; its params "
+                        "have the same names and shapes",
+                    )
+                )

@@ -16,8 +16,9 @@ from pymc_svi.constraints import positive
 from pymc_svi.errors import SiteError, quoted, sentence
 from pymc_svi.gradients.draws import pathwise
 from pymc_svi.guides.annealing import Dynamics
-from pymc_svi.guides.base import AutoGuide, emit_latents
+from pymc_svi.guides.base import AutoGuide
 from pymc_svi.guides.continuous import standard_normal
+from pymc_svi.guides.emit import emit_latents
 from pymc_svi.guides.init import InitStrategy, init_to_initial_point, log_jac_det, unconstrain
 from pymc_svi.guides.normal import check_init_scale, normal_log_density
 from pymc_svi.guides.prototype import Latent, Prototype
