@@ -1,5 +1,6 @@
 """Automatic guides, and where they start."""
 
+from pymc_svi.guides.amortized import AutoAmortizedNormal
 from pymc_svi.guides.base import AutoGuide
 from pymc_svi.guides.batched_normal import AutoBatchedMultivariateNormal
 from pymc_svi.guides.choose import ChosenGuide
@@ -35,6 +36,7 @@ from pymc_svi.guides.structured import AutoStructured
 from pymc_svi.guides.whitening import whiten
 
 __all__ = [
+    "AutoAmortizedNormal",
     "AutoBNAFNormal",
     "AutoBatchedMultivariateNormal",
     "AutoContinuous",
