@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pymc as pm
@@ -13,15 +12,14 @@ import pytensor.tensor as pt
 from pytensor import config
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
-from pytensor.tensor.linalg import solve_triangular
 
 from pymc_svi.constraints import positive, scaled_unit_lower_cholesky
 from pymc_svi.errors import SiteError, did_you_mean, quoted, sentence
-from pymc_svi.gradients import rsample
 from pymc_svi.guides.continuous import AutoContinuous, standard_normal
+from pymc_svi.guides.deviations import Delta, FullRank, Given, Law, Normal
 from pymc_svi.guides.init import InitStrategy, init_to_initial_point
 from pymc_svi.guides.multivariate_normal import matrix_vector
-from pymc_svi.guides.normal import check_init_scale, normal_log_density
+from pymc_svi.guides.normal import check_init_scale
 from pymc_svi.guides.prototype import Latent, Prototype
 from pymc_svi.handlers.core import Program
 from pymc_svi.handlers.log_prob import zero
@@ -195,20 +193,20 @@ class AutoStructured(AutoContinuous):
             {latent.name: latent for latent in latents},
         )
 
-    def _law(self, latent: Latent, stem: str, conditional: Conditional) -> _Law:
+    def _law(self, latent: Latent, stem: str, conditional: Conditional) -> Law:
         """Declare the params of a site's conditional."""
         if conditional == "delta":
-            return _Delta(latent.shape)
+            return Delta(latent.shape)
         if conditional == "normal":
             start = np.full(latent.shape, self.init_scale)
-            return _Normal(param(f"{stem}_scale", start, constraint=positive, dims=latent.dims))
+            return Normal(param(f"{stem}_scale", start, constraint=positive, dims=latent.dims))
         if isinstance(conditional, str):
             tril = param(
                 f"{stem}_scale_tril",
                 self.init_scale * np.eye(latent.size),
                 constraint=scaled_unit_lower_cholesky,
             )
-            return _FullRank(tril)
+            return FullRank(tril)
         dist = conditional(latent.shape)
         shape = getattr(getattr(dist, "type", None), "shape", None)
         if shape != latent.shape:
@@ -221,7 +219,7 @@ class AutoStructured(AutoContinuous):
                     "pm.Normal.dist(0, 1, shape=shape)",
                 )
             )
-        return _Given(dist)
+        return Given(dist)
 
     def _shifts(
         self,
@@ -303,73 +301,6 @@ class AutoStructured(AutoContinuous):
             for other in structure[name]:
                 factor[row] += np.asarray(params[f"{stem}_weight_{other}"]) @ factor[rows[other]]
         return factor
-
-
-# --- the laws of a deviation --------------------------------------------------------------------
-
-
-class _Law(Protocol):
-    """The law of one site's deviation, before it is shifted."""
-
-    def draw(self, noise: Variable | None) -> tuple[Variable, Variable]:
-        """Return a draw, made of the noise if there is any, and its log-density."""
-        ...
-
-    def log_density(self, value: Variable) -> Variable:
-        """Return the log-density of a value, a scalar."""
-        ...
-
-
-@dataclass(frozen=True)
-class _Delta:
-    shape: tuple[int, ...]
-
-    def draw(self, noise):
-        return pt.zeros(self.shape), zero()
-
-    def log_density(self, value):
-        return zero()
-
-
-@dataclass(frozen=True)
-class _Normal:
-    scale: Variable
-
-    def draw(self, noise):
-        # Written in the noise: fewer operations a step.
-        density = normal_log_density(noise, 0.0, 1.0) - pt.log(self.scale)
-        return self.scale * noise, density.sum()
-
-    def log_density(self, value):
-        return normal_log_density(value, 0.0, self.scale).sum()
-
-
-@dataclass(frozen=True)
-class _FullRank:
-    scale_tril: Variable
-
-    def draw(self, noise):
-        drawn = matrix_vector(self.scale_tril, noise.ravel()).reshape(noise.type.shape)
-        return drawn, self._density(noise.ravel())
-
-    def log_density(self, value):
-        return self._density(solve_triangular(self.scale_tril, value.ravel(), lower=True))
-
-    def _density(self, noise):
-        log_det = pt.log(pt.diagonal(self.scale_tril)).sum()
-        return normal_log_density(noise, 0.0, 1.0).sum() - log_det
-
-
-@dataclass(frozen=True)
-class _Given:
-    dist: Variable
-
-    def draw(self, noise):
-        drawn = rsample(self.dist)
-        return drawn, self.log_density(drawn)
-
-    def log_density(self, value):
-        return pm.logp(self.dist, value).sum()
 
 
 # --- dependencies -------------------------------------------------------------------------------
