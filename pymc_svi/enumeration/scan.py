@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
-import numpy as np
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 from pymc.distributions.shape_utils import change_dist_size
 from pytensor.graph.basic import Variable
-from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 
-from pymc_svi.enumeration.body import Body, Tree, over_time, trace_body
+from pymc_svi.enumeration.body import Tree, over_time
+from pymc_svi.enumeration.carry import HandedOn, carried_states
 from pymc_svi.enumeration.chains import Chain
 from pymc_svi.enumeration.marking import is_enumerated
-from pymc_svi.enumeration.supports import has_finite_support, support_of
+from pymc_svi.enumeration.step_draws import draw_by_step
+from pymc_svi.enumeration.steps import (
+    as_variable,
+    cast,
+    number_of_steps,
+    plain,
+    static_length,
+    trace_step,
+    with_known,
+)
+from pymc_svi.enumeration.supports import has_finite_support
 from pymc_svi.errors import SiteError, sentence
 from pymc_svi.gradients.particles import random_variables
-from pymc_svi.gradients.pathwise import NoPathwiseDraw, rsample
 from pymc_svi.handlers import Site
-from pymc_svi.handlers.log_prob import as_plain_tensor, rv_log_prob
+from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.stack import active_handlers, apply_stack
 from pymc_svi.handlers.values import Drawn, as_site_value
 
@@ -115,26 +122,29 @@ def scan(
 
 
 class _Scan:
+    """One loop: its sites, their draws, and what of them is summed out."""
+
     def __init__(self, step: Callable, init: Any, xs: Any, length: int | None, dim: str | None):
         self.dim = dim
         self.inputs = Tree(xs)
-        self.xs = [_as_variable(leaf) for leaf in self.inputs.leaves]
-        self.length = _n_steps(self.xs, length, dim)
+        self.xs = [as_variable(leaf) for leaf in self.inputs.leaves]
+        self.length = number_of_steps(self.xs, length, dim)
         init_tree = Tree(init)
-        starts = [as_plain_tensor(_as_variable(leaf)) for leaf in init_tree.leaves]
-        self.body, self.starts = _traced(step, init_tree, starts, self.inputs, self.xs)
+        starts = [as_plain_tensor(as_variable(leaf)) for leaf in init_tree.leaves]
+        self.body, self.starts = trace_step(step, init_tree, starts, self.inputs, self.xs)
         body = self.body
         # What stands for the values of the sites at all steps, until they are known.
         self.stacked: dict[str, Variable] = {}
         for name, placeholder in body.values.items():
-            shape = (_static(self.length), *placeholder.type.shape)
+            shape = (static_length(self.length), *placeholder.type.shape)
             self.stacked[name] = pt.tensor(name, dtype=placeholder.type.dtype, shape=shape)
+        self.handed_on = HandedOn(body, self.starts, self.xs, self.stacked, self.length)
         self.given: dict[str, Variable] = {}
         # The law of each site as the handlers around see it, and in terms of what is stacked.
         self.laws: dict[str, tuple[Variable, Variable]] = {}
         self.batched = dict(zip(body.inputs, self.xs, strict=True))
         self.batched |= {body.values[name]: value for name, value in self.stacked.items()}
-        self.batched |= dict(zip(body.carry, self._before(), strict=True))
+        self.batched |= dict(zip(body.carry, self.handed_on.before(), strict=True))
 
     def run(self) -> tuple[Any, Any]:
         """Emit the sites and return the last carry and what was collected."""
@@ -146,94 +156,20 @@ class _Scan:
                 site.value = as_site_value(values[name], site.dist, name, site.dims)
         for name, site in outer.items():
             if site.dist is self.laws[name][0]:
-                [site.dist] = _replaced([self.laws[name][1]], known)
+                [site.dist] = with_known([self.laws[name][1]], known)
             if site.log_density is None and site.log_density_at is None:
                 site.log_density_at = self._density(self.body.traced[name], known)
             if isinstance(site.mask, Variable):
-                [site.mask] = _replaced([site.mask], known)
+                [site.mask] = with_known([site.mask], known)
         self._add_chain(outer, known)
         self._emit_rest(outer, known)
-        carry = _last(self._after, self.length)
+        carry = _last(self.handed_on.after, self.length)
         collected = over_time(self.body.outputs.leaves, self.batched, self.length)
-        found = _replaced([*carry, *collected], known)
+        found = with_known([*carry, *collected], known)
         return (
             self.body.new_carry.filled(found[: len(carry)]),
             self.body.outputs.filled(found[len(carry) :]),
         )
-
-    # --- what is handed on ------------------------------------------------------------------
-
-    @cached_property
-    def _after(self) -> list[Variable]:
-        """What each step hands on, in terms of the values of the sites at all steps."""
-        body = self.body
-        new = _plain(body.new_carry.leaves)
-        carried = set(body.carry)
-        read = [carried & set(ancestors([variable])) for variable in new]
-        fixed = dict(zip(body.inputs, self.xs, strict=True))
-        fixed |= {body.values[name]: value for name, value in self.stacked.items()}
-        simple = [part for part in range(len(new)) if not read[part]]
-        values = over_time([new[part] for part in simple], fixed, self.length)
-        found = dict(zip(simple, values, strict=True))
-        self._pass_on(found, new)
-        left = [part for part in range(len(new)) if part not in found]
-        if left:  # what needs a loop: sums, averages, whatever accumulates
-            found |= self._accumulated(left, new, found)
-        return [found[part] for part in range(len(new))]
-
-    def _pass_on(self, found: dict[int, Variable], new: Sequence[Variable]) -> None:
-        """Add what is passed on as it is, from an earlier step or from before the first."""
-        body = self.body
-        for _ in new:
-            for part, variable in enumerate(new):
-                if part not in found and variable in body.carry:
-                    source = body.carry.index(variable)
-                    if source == part:
-                        start = self._starts[part]
-                        found[part] = pt.broadcast_to(start, (self.length, *start.shape))
-                    elif source in found:
-                        found[part] = self._shifted(source, found[source])
-
-    def _accumulated(
-        self, parts: Sequence[int], new: Sequence[Variable], found: Mapping[int, Variable]
-    ) -> dict[int, Variable]:
-        body = self.body
-        outputs = [new[part] for part in parts]
-        above = set(ancestors(outputs))
-        read = dict(zip(body.inputs, self.xs, strict=True))
-        read |= {body.values[name]: value for name, value in self.stacked.items()}
-        read |= {body.carry[p]: self._shifted(p, found[p]) for p in found if body.carry[p] in above}
-        read = {placeholder: value for placeholder, value in read.items() if placeholder in above}
-        own = [body.carry[part] for part in parts]
-
-        def step(*now):
-            return _cast(_replaced(outputs, dict(zip([*read, *own], now, strict=True))), own)
-
-        values = pytensor.scan(
-            step,
-            sequences=list(read.values()),
-            outputs_info=[self._starts[part] for part in parts],
-            n_steps=self.length,
-            return_updates=False,
-        )
-        return dict(zip(parts, values if isinstance(values, list) else [values], strict=True))
-
-    @cached_property
-    def _starts(self) -> list[Variable]:
-        """What the first step is given, in the type that steps hand on."""
-        return [
-            pt.broadcast_to(start, tuple(like.type.shape)).astype(like.type.dtype)
-            for start, like in zip(self.starts, self.body.carry, strict=True)
-        ]
-
-    def _shifted(self, part: int, after: Variable) -> Variable:
-        start = self._starts[part]
-        shifted = pt.concatenate([start[None], after[:-1].astype(start.dtype)])
-        return pt.specify_shape(shifted, (_static(self.length), *start.type.shape))
-
-    def _before(self) -> list[Variable]:
-        """Return what each step is given."""
-        return [self._shifted(part, after) for part, after in enumerate(self._after)]
 
     # --- sites ------------------------------------------------------------------------------
 
@@ -285,7 +221,7 @@ class _Scan:
         if not set(self.stacked.values()) & set(ancestors([law])):
             return law
         known = {self.stacked[n]: v for n, v in {**self.given, **self._draw_all()}.items()}
-        return _replaced([law], known)[0]
+        return with_known([law], known)[0]
 
     def _density(self, site: Site, known: Mapping[Variable, Variable]) -> Callable:
         """Return the log-density of a site of the step, at all steps, as a function of its value."""
@@ -293,14 +229,14 @@ class _Scan:
         own = self.stacked[site.name]
 
         def at(value: Any) -> Variable:
-            return _replaced([density], {**known, own: as_plain_tensor(value)})[0]
+            return with_known([density], {**known, own: as_plain_tensor(value)})[0]
 
         return at
 
     def _emit_rest(self, outer: Mapping[str, Site], known: Mapping[Variable, Variable]) -> None:
         for site in self.body.traced.sites("deterministic", "factor"):
             [value] = over_time([site.value], self.batched, self.length)
-            [value] = _replaced([value], known)
+            [value] = with_known([value], known)
             dims = _with_dim(self.dim, site)
             if site.type == "deterministic":
                 pm.Deterministic(site.name, value, dims=dims)
@@ -329,7 +265,7 @@ class _Scan:
         values = dict(self.given if values is None else values)
         names = [name for name in body.values if name not in values]
         # Only what is handed on has to be drawn step by step.
-        needed = set(ancestors(_plain(body.new_carry.leaves)))
+        needed = set(ancestors(plain(body.new_carry.leaves)))
         by_step = [name for name in names if body.values[name] in needed]
         for name in reversed(names):  # and what it is computed from
             above = set(ancestors([body.traced[n].dist for n in by_step]))
@@ -341,34 +277,34 @@ class _Scan:
             if name not in values:
                 known = {self.stacked[n]: v for n, v in values.items()}
                 [dist] = over_time([body.traced[name].dist], self.batched, self.length)
-                [values[name]] = _replaced([dist], known)
+                [values[name]] = with_known([dist], known)
         return {name: values[name] for name in names}
 
     def _loop(self, names: Sequence[str], values: Mapping[str, Variable]) -> dict[str, Variable]:
         """Draw some sites step by step, with random numbers that are made beforehand."""
         body = self.body
-        exprs = {name: _draw_of(body, name) for name in names}
+        exprs = {name: draw_by_step(body, name) for name in names}
         noise = random_variables(list(exprs.values()))
         stacked_noise = [change_dist_size(rv, (self.length,), expand=True) for rv in noise]
         other = [name for name in values if name in body.values]
         placeholders = [*body.inputs, *(body.values[name] for name in other), *noise]
         read = [*self.xs, *(values[name] for name in other), *stacked_noise]
-        new = _plain(body.new_carry.leaves)
+        new = plain(body.new_carry.leaves)
 
         def step(*now):
             replaced = dict(zip([*placeholders, *body.carry], now, strict=True))
             drawn = []
             for name in names:
-                [draw] = _replaced([exprs[name]], replaced)
+                [draw] = with_known([exprs[name]], replaced)
                 draw = draw.astype(body.values[name].type.dtype)
                 replaced[body.values[name]] = draw
                 drawn.append(draw)
-            return [*_cast(_replaced(new, replaced), body.carry), *drawn]
+            return [*cast(with_known(new, replaced), body.carry), *drawn]
 
         found = pytensor.scan(
             step,
             sequences=read,
-            outputs_info=[*self._starts, *[None] * len(names)],
+            outputs_info=[*self.handed_on.starts, *[None] * len(names)],
             n_steps=self.length,
             return_updates=False,
         )
@@ -387,14 +323,14 @@ class _Scan:
         if not names:
             return
         body = self.body
-        carried = _carried_states(body, names)
+        carried = carried_states(body, names)
         others = [part for part in range(len(body.carry)) if part not in carried]
-        before = self._before()
+        before = self.handed_on.before()
         batched = dict(zip(body.inputs, self.xs, strict=True))
         batched |= {body.carry[part]: before[part] for part in others}
         batched |= {body.values[n]: self.stacked[n] for n in body.values if n not in names}
         values = list(batched.values())
-        batched = dict(zip(batched, _replaced(values, known), strict=True))
+        batched = dict(zip(batched, with_known(values, known), strict=True))
         starts = {part: self.starts[part] for part in carried}
         chain = Chain(body, names, carried, starts, batched, self.length, dict(outer))
         for name in chain.parts:
@@ -409,202 +345,6 @@ class _Scan:
                         )
                     )
                 site.infer = {**site.infer, "chain": chain}
-
-
-def _carried_states(body: Body, names: Sequence[str]) -> dict[int, str]:
-    """Return which parts of the carry are states of summed sites, and check the others."""
-    new = _plain(body.new_carry.leaves)
-    found: dict[int, str] = {}
-    for part, variable in enumerate(new):
-        for name in names:
-            if variable is body.values[name]:
-                found[part] = name
-    for _ in new:
-        for part, variable in enumerate(new):
-            if part not in found and variable in body.carry:
-                source = body.carry.index(variable)
-                if source in found:
-                    found[part] = found[source]
-    states = {body.values[name]: name for name in names}
-    states |= {body.carry[part]: name for part, name in found.items()}
-    for part, variable in enumerate(new):
-        if part not in found:
-            for above in ancestors([variable]):
-                if above in states:
-                    raise SiteError(
-                        sentence(
-                            f"scan: part {part} of the carry is computed from {states[above]!r}, "
-                            "which is summed out",
-                            expected="the site itself",
-                            fix="Hand on the site, and compute with it in the next step",
-                        )
-                    )
-    return found
-
-
-def _draw_of(body: Body, name: str) -> Variable:
-    """Return a draw of a site, as an expression of noise that depends on nothing."""
-    rv = as_plain_tensor(body.traced[name].dist)
-    if has_finite_support(rv):
-        support = support_of(body.traced[name])
-        shape = [n if n is not None else rv.shape[i] for i, n in enumerate(rv.type.shape)]
-        by_value = [
-            rv_log_prob(rv, pt.full(shape, pt.constant(value, dtype=rv.dtype))) for value in support
-        ]
-        log_prob = pt.stack([pt.broadcast_to(term, shape) for term in by_value])
-        noise = pm.Gumbel.dist(0.0, 1.0, size=(len(support), *shape))
-        return pt.constant(support)[(log_prob + noise).argmax(axis=0)]
-    try:
-        draw = rsample(rv)
-    except NoPathwiseDraw as error:
-        raise SiteError(
-            sentence(
-                f"scan: site {name!r} is handed on from step to step and cannot be drawn so",
-                found=str(rv.owner.op),
-                expected="a discrete site of finitely many values, or one with a differentiable draw",
-                fix="Condition on it, or sample it in the guide",
-            )
-        ) from error
-    changing = {*body.carry, *body.inputs, *body.values.values()}
-    for noise in random_variables([draw]):
-        if changing & set(ancestors([noise])):
-            raise SiteError(
-                sentence(
-                    f"scan: site {name!r} is handed on from step to step, and its random numbers "
-                    "depend on the step",
-                    fix="Sample it in the guide, or use a distribution of location and scale",
-                )
-            )
-    return draw
-
-
-def _traced(step, init: Tree, starts: list[Variable], inputs: Tree, xs: Sequence[Variable]):
-    """Trace the step on a carry of the type that it hands on."""
-    like = [x[0] for x in xs]
-    carry_like = starts
-    for _ in range(2):
-        body = trace_body(step, init, carry_like, inputs, like)
-        new = _plain(body.new_carry.leaves)
-        if len(new) != len(starts):
-            raise SiteError(
-                sentence(
-                    "scan: the step hands on another number of variables than it is given",
-                    found=str(len(new)),
-                    expected=str(len(starts)),
-                )
-            )
-        if all(_same_type(n, c) for n, c in zip(new, body.carry, strict=True)):
-            return body, starts
-        carry_like = [
-            _wider(n, s, part) for part, (n, s) in enumerate(zip(new, starts, strict=True))
-        ]
-    found = [f"{n.type.dtype} of shape {n.type.shape}" for n in new]
-    raise SiteError(
-        sentence(
-            "scan: what a step hands on has another type than what it is given",
-            found="; ".join(found),
-            expected="; ".join(f"{c.type.dtype} of shape {c.type.shape}" for c in body.carry),
-            fix="Give the carry the same shape and dtype at each step",
-        )
-    )
-
-
-def _wider(new: Variable, start: Variable, part: int) -> Variable:
-    """Return what the carry looks like if it starts as a number and goes on as an array."""
-    if start.ndim > new.ndim:
-        raise SiteError(
-            sentence(
-                f"scan: part {part} of the carry loses dimensions",
-                found=f"shape {new.type.shape} after a step",
-                expected=f"shape {start.type.shape}, as at the start",
-            )
-        )
-    for n, m in zip(start.type.shape[::-1], new.type.shape[::-1], strict=False):
-        if None not in (n, m) and n not in (1, m):
-            raise SiteError(
-                sentence(
-                    f"scan: part {part} of the carry changes its shape",
-                    found=f"shape {new.type.shape} after a step",
-                    expected=f"shape {start.type.shape}, as at the start",
-                )
-            )
-    return new
-
-
-def _same_type(first: Variable, second: Variable) -> bool:
-    return (
-        first.type.dtype == second.type.dtype
-        and all(
-            n == m or None in (n, m)
-            for n, m in zip(first.type.shape, second.type.shape, strict=False)
-        )
-        and first.ndim == second.ndim
-    )
-
-
-def _n_steps(xs: Sequence[Variable], length: int | None, dim: str | None) -> Any:
-    """Return the number of steps, and check that all agree about it."""
-    if length is not None and (
-        isinstance(length, bool) or not isinstance(length, int | np.integer)
-    ):
-        raise ValueError(sentence("scan: length is a whole number", found=repr(length)))
-    for x in xs:
-        if x.ndim == 0:
-            raise SiteError(
-                sentence("scan: xs has one leading entry for each step", found="a number")
-            )
-    found = {f"xs[{i}]": x.type.shape[0] for i, x in enumerate(xs) if x.type.shape[0] is not None}
-    if length is not None:
-        found["length"] = int(length)
-    if dim is not None:
-        model = pm.modelcontext(None)
-        if dim in model.dim_lengths and model.coords.get(dim) is not None:
-            found[f"dim {dim!r}"] = len(model.coords[dim])
-    if len(set(found.values())) > 1:
-        raise SiteError(
-            sentence(
-                "scan: it is not clear how many steps there are",
-                found=", ".join(f"{n} by {what}" for what, n in found.items()),
-                expected="one number",
-            )
-        )
-    if found:
-        return next(iter(found.values()))
-    if not xs:
-        raise SiteError(
-            sentence("scan: it is not clear how many steps there are", fix="Give xs or length")
-        )
-    return xs[0].shape[0]
-
-
-def _as_variable(value: Any) -> Variable:
-    if isinstance(value, Variable):
-        return as_plain_tensor(value)
-    array = np.asarray(value)
-    if array.dtype.kind in "iu":
-        array = array.astype("int64")
-    elif array.dtype.kind == "f":
-        array = array.astype(pytensor.config.floatX)
-    return pt.constant(array)
-
-
-def _static(length: Any) -> int | None:
-    return None if isinstance(length, Variable) else int(length)
-
-
-def _plain(variables: Sequence[Any]) -> list[Variable]:
-    return [as_plain_tensor(_as_variable(variable)) for variable in variables]
-
-
-def _cast(variables: Sequence[Variable], like: Sequence[Variable]) -> list[Variable]:
-    return [
-        pt.specify_shape(v.astype(c.type.dtype), c.type.shape)
-        for v, c in zip(variables, like, strict=True)
-    ]
-
-
-def _replaced(variables: list[Variable], known: Mapping[Variable, Variable]) -> list[Variable]:
-    return graph_replace(variables, dict(known), strict=False) if variables else []
 
 
 def _last(trajectories: Sequence[Variable], length: Any) -> list[Variable]:
