@@ -87,6 +87,8 @@ class AutoAmortizedNormal(AutoGuide):
     SiteError
         When it is run: if a site has no axis for the rows, or the encoder returns another number
         of columns.
+    TypeError
+        If the encoder is neither a network nor widths, or ``features`` is a single string.
 
     References
     ----------
