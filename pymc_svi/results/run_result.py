@@ -198,6 +198,7 @@ class SVIRunResult:
             ``posterior`` and ``posterior_predictive`` with dims (chain, draw, ...).
         """
         check_draws(draws)
+        self._refuse_number_of_draws(args)
         given = bool(args or kwargs)
         run = self._guided_run(
             Arguments(args, kwargs) if given else self._arguments, predictive=True
@@ -216,6 +217,23 @@ class SVIRunResult:
                 which: site_dataset({n: values[n] for n in sites}, run.trace, ("chain", "draw"))
                 for which, sites in (("posterior", run.guided), (group, names))
             }
+        )
+
+    def _refuse_number_of_draws(self, args: tuple) -> None:
+        """Refuse a number in place of data, which ``sample_posterior`` would take for the draws."""
+        if (
+            len(args) != 1
+            or not _is_number(args[0])
+            or any(map(_is_number, self._arguments.values))
+        ):
+            return
+        raise TypeError(
+            sentence(
+                "sample_posterior_predictive: the number of draws goes by name, other arguments are "
+                "those of the model",
+                found=repr(args[0]),
+                fix=f"Write draws={args[0]!r}",
+            )
         )
 
     def diagnose(self, draws: int = 4_000, *args, random_seed: Any = None, **kwargs) -> Diagnosis:
@@ -346,3 +364,7 @@ def _needs_data(names: Sequence[str], method: str = "sample_posterior") -> DataE
             f"result.{method}(X=rows, ...)",
         )
     )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

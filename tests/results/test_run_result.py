@@ -176,6 +176,12 @@ def test_a_number_of_draws_that_is_none_is_refused(exact, draws):
         exact.sample_posterior_predictive(draws=draws)
 
 
+def test_a_number_of_draws_goes_by_name_where_the_model_takes_arguments(exact, built):
+    for result in (exact, built[1]):
+        with pytest.raises(TypeError, match="goes by name.*Found: 50. Write draws=50"):
+            result.sample_posterior_predictive(50)
+
+
 def test_auxiliary_sites_of_a_guide_are_not_part_of_the_posterior():
     def model():
         pm.Normal("x")
