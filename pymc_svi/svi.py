@@ -174,34 +174,8 @@ class SVI:
         ValueError
             If ``num_steps`` is below 1, or both ``init_state`` and ``init_params`` are given.
         """
-        if isinstance(num_steps, bool) or not isinstance(num_steps, int | np.integer):
-            raise TypeError(
-                sentence(
-                    "run: the first argument is the number of steps",
-                    found=f"{num_steps!r} of type {type(num_steps).__name__}",
-                    fix="Write svi.run(5_000, *args)",
-                )
-            )
-        if num_steps < 1:
-            raise ValueError(sentence("run: num_steps must be at least 1", found=str(num_steps)))
-        if callable(callbacks):
-            raise TypeError(
-                sentence(
-                    "run: callbacks is a list of functions",
-                    found=f"{callbacks!r}",
-                    fix="Write callbacks=[function]",
-                )
-            )
-        callbacks = tuple(callbacks)
-        for callback in callbacks:
-            if not callable(callback):
-                raise TypeError(
-                    sentence(
-                        "run: a callback is not a function",
-                        found=f"{callback!r} of type {type(callback).__name__}",
-                        fix="Write callbacks=[function]",
-                    )
-                )
+        _check_num_steps(num_steps)
+        callbacks = _checked_callbacks(callbacks)
         if init_state is not None and init_params is not None:
             raise ValueError(
                 sentence("run takes init_state or init_params, not both", fix="Leave one out")
@@ -506,6 +480,41 @@ def _check_program(role: str, program: Any) -> None:
             fix=". ".join(ways),
         )
     )
+
+
+def _check_num_steps(num_steps: Any) -> None:
+    if isinstance(num_steps, bool) or not isinstance(num_steps, int | np.integer):
+        raise TypeError(
+            sentence(
+                "run: the first argument is the number of steps",
+                found=f"{num_steps!r} of type {type(num_steps).__name__}",
+                fix="Write svi.run(5_000, *args)",
+            )
+        )
+    if num_steps < 1:
+        raise ValueError(sentence("run: num_steps must be at least 1", found=str(num_steps)))
+
+
+def _checked_callbacks(callbacks: Any) -> tuple[Callable, ...]:
+    if callable(callbacks):
+        raise TypeError(
+            sentence(
+                "run: callbacks is a list of functions",
+                found=f"{callbacks!r}",
+                fix="Write callbacks=[function]",
+            )
+        )
+    callbacks = tuple(callbacks)
+    for callback in callbacks:
+        if not callable(callback):
+            raise TypeError(
+                sentence(
+                    "run: a callback is not a function",
+                    found=f"{callback!r} of type {type(callback).__name__}",
+                    fix="Write callbacks=[function]",
+                )
+            )
+    return callbacks
 
 
 def _as_objective(loss: Any) -> ELBO:

@@ -17,9 +17,17 @@ from pytensor.xtensor import as_xtensor
 from pytensor.xtensor.type import XTensorType
 
 from pymc_svi.errors import SiteError, quoted, sentence
+from pymc_svi.evaluation import evaluate
 from pymc_svi.handlers.log_prob import as_plain_tensor
 
-__all__ = ["Drawn", "as_observed_value", "as_site_value", "as_tensor_variable", "describe_shape"]
+__all__ = [
+    "Drawn",
+    "as_observed_value",
+    "as_site_value",
+    "as_tensor_variable",
+    "describe_shape",
+    "known_shape",
+]
 
 
 class Drawn(TensorConstant):
@@ -121,6 +129,15 @@ def describe_shape(shape, dims=None) -> str:
         size if dim is None else f"{dim}={size}" for dim, size in zip(dims, sizes, strict=True)
     ]
     return f"({', '.join(named)}{',' if len(named) == 1 else ''})"
+
+
+def known_shape(variable: Variable) -> tuple[int, ...]:
+    """Return a variable's shape, evaluating the sizes that are not known statically."""
+    variable = as_plain_tensor(variable)
+    static = variable.type.shape
+    if None not in static:
+        return tuple(static)
+    return tuple(int(n) for n in np.atleast_1d(evaluate(variable.shape)))
 
 
 def as_site_value(value: Any, like: Variable, name: str, dims=None) -> Variable:

@@ -20,9 +20,10 @@ from pymc_svi.guides.init import unconstrain
 from pymc_svi.handlers import Site, Trace
 from pymc_svi.handlers.core import Program, run_program
 from pymc_svi.handlers.log_prob import as_plain_tensor
+from pymc_svi.handlers.values import known_shape
 from pymc_svi.objectives.base import ELBO, Loss
 from pymc_svi.objectives.kernels import as_kernel
-from pymc_svi.objectives.pairing import known_shape, paired_traces
+from pymc_svi.objectives.pairing import paired_traces
 
 __all__ = ["SteinGradient"]
 

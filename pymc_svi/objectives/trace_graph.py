@@ -16,9 +16,8 @@ from pymc_svi.gradients.stand_in import detached
 from pymc_svi.handlers import Site
 from pymc_svi.handlers.core import Program
 from pymc_svi.handlers.log_prob import as_plain_tensor
-from pymc_svi.handlers.values import as_tensor_variable
+from pymc_svi.handlers.values import as_tensor_variable, known_shape
 from pymc_svi.objectives.base import Loss
-from pymc_svi.objectives.pairing import known_shape
 from pymc_svi.objectives.trace_elbo import Trace_ELBO
 
 __all__ = ["TraceGraph_ELBO"]

@@ -13,6 +13,7 @@ from pymc_svi.evaluation import evaluate
 from pymc_svi.handlers import Trace, replay, trace
 from pymc_svi.handlers.core import Program, built_model
 from pymc_svi.handlers.log_prob import as_plain_tensor
+from pymc_svi.handlers.values import known_shape
 from pymc_svi.handlers.walk import scratch_model
 from pymc_svi.trainer.batching import Batched, Plan
 from pymc_svi.trainer.dependence import follows
@@ -38,19 +39,11 @@ def _traced(program: Program, plan: Plan) -> Trace:
         return trace(Batched(program, plan)).get_trace()
 
 
-def _shape(variable: Variable) -> tuple[int, ...]:
-    variable = as_plain_tensor(variable)
-    static = variable.type.shape
-    if None not in static:
-        return tuple(static)
-    return tuple(int(n) for n in np.atleast_1d(evaluate(variable.shape)))
-
-
 def local_sites(model: Program, plan: Plan) -> set[str]:
     """Return the latent sites whose size follows the batch's, seen by running it at two sizes."""
     short = _traced(model, _at_length(plan, 0))
     rows = _at_length(plan, 0).rows
-    shapes = {name: _shape(site.dist) for name, site in short.latent.items()}
+    shapes = {name: known_shape(site.dist) for name, site in short.latent.items()}
     candidates = [name for name, shape in shapes.items() if rows in shape]
     if not candidates:
         return set()
@@ -68,7 +61,7 @@ def local_sites(model: Program, plan: Plan) -> set[str]:
     return {
         name
         for name in candidates
-        if name not in longer or _shape(longer[name].dist) != shapes[name]
+        if name not in longer or known_shape(longer[name].dist) != shapes[name]
     }
 
 
@@ -85,7 +78,8 @@ def check_amortised(guide: Program, plan: Plan, local: set[str]) -> None:
         params = [
             name
             for name, site in short.params.items()
-            if name in longer.params and _shape(site.value) != _shape(longer.params[name].value)
+            if name in longer.params
+            and known_shape(site.value) != known_shape(longer.params[name].value)
         ]
         if not params:
             for name in local.intersection(longer.latent):
