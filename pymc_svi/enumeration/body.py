@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,15 @@ from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.stack import no_handlers
 from pymc_svi.handlers.values import as_site_value
 
-__all__ = ["Body", "Tree", "over_time", "trace_body", "vectorized", "with_full_parameters"]
+__all__ = [
+    "Body",
+    "Tree",
+    "from_outside",
+    "over_time",
+    "trace_body",
+    "vectorized",
+    "with_full_parameters",
+]
 
 
 class Tree:
@@ -175,17 +183,17 @@ def trace_body(
 def vectorized(outputs: Sequence[Variable], batched: Mapping[Variable, Variable]) -> list[Variable]:
     """Return outputs for values with a leading axis; random draws upstream stay what they are."""
     outputs = _with_known_lengths(outputs)
-    outputs = without_lookups(outputs, [*_fixed(outputs, batched), *batched])
-    fixed = _fixed(outputs, batched)
+    outputs = without_lookups(outputs, [*from_outside(outputs, batched), *batched])
+    fixed = from_outside(outputs, batched)
     found = vectorize_graph(list(outputs), replace={v: v for v in fixed} | dict(batched))
     return without_lookups(found, [*fixed, *batched.values()])
 
 
-def _fixed(outputs: Sequence[Variable], batched: Mapping[Variable, Variable]) -> list[Variable]:
-    """Return what the outputs are computed from besides the batched variables."""
-    moving: set[Variable] = set(batched)
+def from_outside(outputs: Sequence[Variable], placeholders: Iterable[Variable]) -> list[Variable]:
+    """Return what outputs are computed from besides the placeholders of a step."""
+    moving = set(placeholders)
     fixed: dict[Variable, None] = {}
-    for node in toposort(outputs, blockers=list(batched)):
+    for node in toposort(outputs, blockers=list(moving)):
         if any(inp in moving for inp in node.inputs):
             moving.update(node.outputs)
             fixed |= {

@@ -12,7 +12,7 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 
 from pymc_svi.enumeration.body import Body, over_time
-from pymc_svi.enumeration.steps import cast, plain, static_length, with_known
+from pymc_svi.enumeration.steps import cast, outside_of, plain, static_length, with_known
 from pymc_svi.errors import SiteError, sentence
 
 __all__ = ["HandedOn", "carried_states"]
@@ -93,14 +93,17 @@ class HandedOn:
         read |= {body.carry[p]: self._shifted(p, found[p]) for p in found if body.carry[p] in above}
         read = {placeholder: value for placeholder, value in read.items() if placeholder in above}
         own = [body.carry[part] for part in parts]
+        outside = outside_of(outputs, [*read, *own])
 
         def step(*now):
-            return cast(with_known(outputs, dict(zip([*read, *own], now, strict=True))), own)
+            known = dict(zip([*read, *own, *outside], now, strict=True))
+            return cast(with_known(outputs, known), own)
 
         values = pytensor.scan(
             step,
             sequences=list(read.values()),
             outputs_info=[self.starts[part] for part in parts],
+            non_sequences=outside,
             n_steps=self.length,
             return_updates=False,
         )

@@ -21,6 +21,7 @@ from pymc_svi.enumeration.steps import (
     as_variable,
     cast,
     number_of_steps,
+    outside_of,
     plain,
     static_length,
     trace_step,
@@ -284,15 +285,21 @@ class _Scan:
         """Draw some sites step by step, with random numbers that are made beforehand."""
         body = self.body
         exprs = {name: draw_by_step(body, name) for name in names}
-        noise = random_variables(list(exprs.values()))
+        # What the parameters are computed from was drawn outside.
+        laws = [as_plain_tensor(body.traced[name].dist).owner.inputs for name in names]
+        drawn_before = set(ancestors([parameter for law in laws for parameter in law]))
+        noise = [rv for rv in random_variables(list(exprs.values())) if rv not in drawn_before]
         stacked_noise = [change_dist_size(rv, (self.length,), expand=True) for rv in noise]
         other = [name for name in values if name in body.values]
         placeholders = [*body.inputs, *(body.values[name] for name in other), *noise]
         read = [*self.xs, *(values[name] for name in other), *stacked_noise]
         new = plain(body.new_carry.leaves)
+        known = [*placeholders, *body.carry]
+        own = [body.values[name] for name in names]
+        outside = outside_of([*exprs.values(), *new], [*known, *own])
 
         def step(*now):
-            replaced = dict(zip([*placeholders, *body.carry], now, strict=True))
+            replaced = dict(zip([*known, *outside], now, strict=True))
             drawn = []
             for name in names:
                 [draw] = with_known([exprs[name]], replaced)
@@ -305,6 +312,7 @@ class _Scan:
             step,
             sequences=read,
             outputs_info=[*self.handed_on.starts, *[None] * len(names)],
+            non_sequences=outside,
             n_steps=self.length,
             return_updates=False,
         )

@@ -9,10 +9,11 @@ import numpy as np
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
-from pytensor.graph.basic import Variable
+from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors
 
-from pymc_svi.enumeration.body import Tree, trace_body
+from pymc_svi.enumeration.body import Tree, from_outside, trace_body
 from pymc_svi.errors import SiteError, sentence
 from pymc_svi.handlers.log_prob import as_plain_tensor
 
@@ -20,6 +21,7 @@ __all__ = [
     "as_variable",
     "cast",
     "number_of_steps",
+    "outside_of",
     "plain",
     "static_length",
     "trace_step",
@@ -159,3 +161,11 @@ def cast(variables: Sequence[Variable], like: Sequence[Variable]) -> list[Variab
 def with_known(variables: list[Variable], known: Mapping[Variable, Variable]) -> list[Variable]:
     """Put what is known by now into expressions."""
     return graph_replace(variables, dict(known), strict=False) if variables else []
+
+
+def outside_of(outputs: Sequence[Variable], placeholders: Sequence[Variable]) -> list[Variable]:
+    """Return what a loop has to be given: it would draw anew what its step only refers to."""
+    found = from_outside(outputs, placeholders)
+    below = set(placeholders)
+    found += [v for v in outputs if v not in below and not below & set(ancestors([v]))]
+    return [v for v in dict.fromkeys(found) if not isinstance(v, Constant)]

@@ -25,7 +25,7 @@ from pymc_svi import (
     scan,
 )
 from pymc_svi.errors import PairingError, SiteError
-from pymc_svi.evaluation import evaluate
+from pymc_svi.evaluation import evaluate, evaluation_mode
 from pymc_svi.gradients.particles import random_variables
 from pymc_svi.guides import AutoNormal
 from pymc_svi.results.sampling import draw_function
@@ -648,3 +648,46 @@ def test_draws_from_outside_are_made_once():
     assert len(set(draw_function({"loss": loss.value})(20, 0)["loss"])) == 20
     draws = random_variables([loss.value])
     assert len({draw.owner.inputs[0] for draw in draws}) == len(draws)
+
+
+def centred(level, rate, y):
+    level = pm.Normal("level", rate * level, 1e-7)
+    pm.Normal("y", level, 1.0, observed=y)
+    return level, level
+
+
+def non_centred(level, rate, y):
+    level = rate * level + 1e-7 * pm.Normal("noise")
+    pm.Normal("y", level, 1.0, observed=y)
+    return level, level
+
+
+@pytest.mark.parametrize("step", [centred, non_centred])
+def test_a_step_refers_to_what_was_drawn_outside(step):
+    """Once: not anew in each step."""
+
+    def program():
+        rate = pm.Normal("rate", 0.0, 2.0)
+        _, levels = scan(lambda level, y: step(level, rate, y), 1.0, Y)
+        pm.Deterministic("levels", levels)
+
+    traced = handlers.trace(handlers.seed(program, 3)).get_trace()
+    function = pytensor.function(
+        [], [traced["rate"].value, traced["levels"].value], mode=evaluation_mode()
+    )
+    rate, levels = function()
+    np.testing.assert_allclose(levels, rate ** np.arange(1, 5), atol=1e-5 * np.abs(levels).max())
+
+
+def test_a_guide_draws_what_a_loop_accumulates():
+    def model():
+        rate = pm.Normal("rate", 0.0, 1.0)
+        scan(lambda level, y: non_centred(level, rate, y), 1.0, Y)
+
+    def guide():
+        pm.Normal("rate", param("rate_at", 0.7), 1e-9)
+        pm.Normal("noise", np.zeros(4), 1.0)
+
+    loss = Trace_ELBO().loss(model, guide)
+    found = float(evaluate(loss.terms["model: y"]))
+    assert found == pytest.approx(norm.logpdf(Y, 0.7 ** np.arange(1, 5), 1.0).sum(), abs=1e-5)
