@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,18 @@ __all__ = ["check_call", "explain_call", "telling_data"]
 # Their messages say what to do; a list of arguments would only hide it.
 _CLEAR = (SiteError, PairingError, InitializationError, DataError)
 _NOTE = "The program "
+# What NumPy and Python say of a PyTensor variable that they cannot compute with.
+_NOT_NUMPY = re.compile(
+    "TensorType does not support (iteration|Python bools)|cannot be converted to Python"
+    "|setting an array element with a sequence|zero-dimensional arrays cannot be concatenated"
+    "|^ufunc '|0-dimensional array given|unexpected keyword argument 'out'"
+)
+_SYMBOLIC = (
+    "Inside a program its array arguments are symbolic: compute with pytensor.tensor, pt.switch in "
+    "place of np.where and of if, pt.concatenate, pt.unique. What decides how many sites there are, or "
+    "what is computed once, such as the number of groups, belongs before the program or into an "
+    "argument that is a number or a list."
+)
 _INDEX = (
     "A symbolic index, such as the minibatch of a plate, cannot index a numpy array: "
     "write pt.as_tensor(Y)[rows], or subsample(Y)."
@@ -92,9 +105,9 @@ def explain_call(error: Exception, program: Callable, args: tuple, kwargs: dict[
     args, kwargs
         Its arguments.
     """
-    if isinstance(error, IndexError) and "only integers, slices" in str(error):
-        if _INDEX not in getattr(error, "__notes__", ()):
-            error.add_note(_INDEX)
+    hint = _hint(error)
+    if hint and hint not in getattr(error, "__notes__", ()):
+        error.add_note(hint)
     signature = _signature(program)
     if signature is None or isinstance(error, _CLEAR) or not (args or kwargs):
         return
@@ -111,6 +124,16 @@ def explain_call(error: Exception, program: Callable, args: tuple, kwargs: dict[
             named[name] = value
     lines = [f"  {name}: {_kind(value)}{_advice(name, value)}" for name, value in named.items()]
     error.add_note("\n".join([f"{_NOTE}{_name(program)} was called with", *lines]))
+
+
+def _hint(error: Exception) -> str:
+    """Return what to write in place of something that works with arrays only, if it was that."""
+    message = str(error)
+    if isinstance(error, IndexError) and "only integers, slices" in message:
+        return _INDEX
+    if isinstance(error, TypeError | ValueError) and _NOT_NUMPY.search(message):
+        return _SYMBOLIC
+    return ""
 
 
 def _signature(program: Callable) -> inspect.Signature | None:

@@ -9,7 +9,7 @@ import numpy as np
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
-from pymc.distributions.continuous import TruncatedNormalRV
+from pymc.distributions.continuous import InterpolatedRV, TruncatedNormalRV
 from pymc.distributions.truncated import TruncatedRV
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.replace import graph_replace
@@ -65,11 +65,13 @@ def rv_log_prob(rv: Variable, value: Variable) -> Variable:
 
 
 def _rv_log_prob(rv: Variable, value: Variable) -> Variable:
-    if value is rv:
-        # A program evaluated on its own draws. The value must not be the node whose law is
-        # being derived, or PyMC's search for measurable graphs would walk through it.
+    if value is rv or not isinstance(value.shape, Variable):
+        # A program evaluated on its own draws: the value must not be the node whose law is
+        # being derived, or PyMC's search for measurable graphs would walk through it. An
+        # argument of a program: its shape is made of numbers, where PyMC's densities expect an
+        # expression.
         placeholder = value.type()
-        log_prob = pm.logp(rv, placeholder, warn_rvs=False)
+        log_prob = _rv_log_prob(rv, placeholder)
         known = {inp: inp for inp in rv.owner.inputs}
         return as_plain_tensor(_rebuilt(log_prob, {**known, placeholder: value}))
     logits = _bernoulli_logits(rv)
@@ -79,13 +81,14 @@ def _rv_log_prob(rv: Variable, value: Variable) -> Variable:
 
 
 def _with_plain_bounds(rv: Variable) -> Variable:
-    """Return a truncated variable whose constant bounds are constants.
+    """Return a truncated or interpolated variable whose constant bounds and points are constants.
 
-    PyMC leaves out a bound at infinity, which otherwise makes the gradient NaN, only where it is a
-    constant itself, and not one that was given the dimensions of the data.
+    PyMC leaves out a bound at infinity, which otherwise makes the gradient NaN, and interpolates
+    between points, only where they are constants themselves, and not constants that were given
+    the dimensions of the data.
     """
     node = rv.owner
-    if node is None or not isinstance(node.op, TruncatedNormalRV | TruncatedRV):
+    if node is None or not isinstance(node.op, TruncatedNormalRV | TruncatedRV | InterpolatedRV):
         return rv
     folded = [
         pt.constant(np.expand_dims(inp.owner.inputs[0].data, inp.owner.op.augment))

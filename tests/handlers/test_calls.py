@@ -184,3 +184,27 @@ def test_rows_that_set_data_left_behind_are_told_of():
     with pytest.raises(ValueError, match="broadcast") as error:
         run(program=built, guide=AutoNormal(built))
     assert said.replace("\\", "") in notes(error)
+
+
+@pytest.mark.parametrize(
+    "computed",
+    [
+        lambda X: np.where(X[:, 0] > 0, 1.0, 2.0),
+        lambda X: X[:, 0] if (X > 0).all() else X[:, 1],
+        lambda X: np.column_stack([np.ones(4), X])[:, 0],
+        lambda X: np.concatenate([X[:, 0], X[:, 1]])[:4],
+        lambda X: X[:, int(X[0, 0])],
+        lambda X: X[X[:, 0] > np.isnan(X[:, 0])][:, 0],
+        lambda X: np.linalg.inv(X.T @ X)[0, 0] * X[:, 0],
+        lambda X: np.max(X) * X[:, 0],
+    ],
+    ids=["where", "if", "stack", "concatenate", "int", "isnan", "linalg", "max"],
+)
+def test_numpy_on_an_argument_says_what_to_write(computed):
+    def program(X, y):
+        pm.Normal("y", computed(X) + pm.Normal("b"), 1.0, observed=y)
+
+    with pytest.raises((TypeError, ValueError)) as caught:
+        SVI(program, AutoNormal(program)).init(X, Y)
+    notes = [note for note in caught.value.__notes__ if "array arguments are symbolic" in note]
+    assert len(notes) == 1 and "pt.switch in place of np.where" in notes[0]

@@ -8,11 +8,16 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 from pymc.pytensorf import rewrite_pregrad
+from scipy import stats
 
+from pymc_svi import SVI, param
+from pymc_svi.engine import Arguments
+from pymc_svi.evaluation import evaluate
 from pymc_svi.guides.target import Target
 from pymc_svi.handlers import condition, trace
 from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.stack import no_handlers
+from tests.checks import as_built
 from tests.handlers.catalogue import DISTRIBUTIONS, MODELS, Entry
 
 CATALOGUE = MODELS | {f"just {name}": Entry(program) for name, program in DISTRIBUTIONS.items()}
@@ -152,3 +157,46 @@ def test_one_sided_truncation_has_the_gradient_of_pymc(base, bounds, y):
     gradient = pytensor.grad(rewrite_pregrad(run.log_prob_sum()), point)
     found = gradient.eval({point: 0.1}, mode="FAST_COMPILE")
     np.testing.assert_allclose(found, expected[0], rtol=1e-7)
+
+
+COVARIANCE = np.array([[1.0, 0.3], [0.3, 2.0]])
+ROWS = np.array([[0.5, -1.0], [1.5, 0.2], [-0.3, 0.1]])
+
+
+@pytest.mark.parametrize(
+    ("observe", "law"),
+    [
+        (
+            lambda y, c: pm.MvNormal("y", y.mean(axis=0), cov=c, observed=y),
+            stats.multivariate_normal(ROWS.mean(axis=0), COVARIANCE),
+        ),
+        (
+            lambda y, c: pm.MvNormal("y", np.zeros(2), chol=pt.linalg.cholesky(c), observed=y),
+            stats.multivariate_normal(np.zeros(2), COVARIANCE),
+        ),
+        (
+            lambda y, c: pm.MvStudentT("y", nu=4, mu=np.zeros(2), scale=c, observed=y),
+            stats.multivariate_t(np.zeros(2), COVARIANCE, df=4),
+        ),
+    ],
+    ids=["MvNormal", "by its Cholesky factor", "MvStudentT"],
+)
+def test_vectors_that_are_arguments_of_a_program_have_their_density(observe, law):
+    def program(y, c):
+        observe(y, c)
+
+    svi = SVI(program, lambda y, c: param("unused", 0.0), validate="off")
+    arguments = Arguments((ROWS, COVARIANCE), {})
+    variables = arguments.variables()
+    loss, _ = svi.build_loss(*variables)
+    assert evaluate(loss.value) == pytest.approx(-law.logpdf(ROWS).sum(), rel=1e-12)
+
+
+def test_an_interpolated_law_of_several_data():
+    def program():
+        points = np.linspace(-1.0, 1.0, 5)
+        pm.Interpolated("y", points, 1.0 - np.abs(points), observed=np.array([0.0, 0.25, -0.5]))
+
+    expected = np.log([1.0, 0.75, 0.5]).sum()
+    for one in (program, as_built(program)):
+        assert evaluate(trace(one).get_trace().log_prob_sum()) == pytest.approx(expected)
