@@ -22,9 +22,10 @@ from pymc_svi.errors import SiteError, quoted, sentence
 from pymc_svi.evaluation import evaluate
 from pymc_svi.gradients import random_variables, rsample
 from pymc_svi.guides.base import AutoGuide
-from pymc_svi.guides.init import InitStrategy, init_to_initial_point, unconstrained_center
+from pymc_svi.guides.init import InitStrategy, init_to_initial_point
 from pymc_svi.guides.normal import check_init_scale, normal_log_density
 from pymc_svi.guides.prototype import Latent, Prototype
+from pymc_svi.guides.spaces import unconstrained_center
 from pymc_svi.handlers import Handler, Site, trace
 from pymc_svi.handlers.core import Program, built_model
 from pymc_svi.handlers.frame import Frame

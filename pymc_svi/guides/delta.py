@@ -14,8 +14,8 @@ from pytensor.xtensor.type import XTensorType
 from pymc_svi.constraints import Constraint, as_constraint, real
 from pymc_svi.errors import sentence
 from pymc_svi.guides.base import AutoGuide
-from pymc_svi.guides.init import constrain, log_jac_det, unconstrain
 from pymc_svi.guides.prototype import Prototype, quick_mode
+from pymc_svi.guides.spaces import constrain, log_jac_det, unconstrain
 from pymc_svi.handlers import Site
 from pymc_svi.handlers.log_prob import as_plain_tensor, zero
 from pymc_svi.handlers.values import as_site_value

@@ -9,7 +9,7 @@ from typing import Any
 from pytensor.graph.basic import Variable
 
 from pymc_svi.enumeration import has_finite_support
-from pymc_svi.guides.init import constrain, log_jac_det, unconstrain
+from pymc_svi.guides.spaces import constrain, log_jac_det, unconstrain
 from pymc_svi.handlers import Handler, Site
 from pymc_svi.handlers.distributions import support_ndim
 from pymc_svi.handlers.log_prob import as_plain_tensor

@@ -19,8 +19,8 @@ from pytensor.graph.traversal import ancestors
 from pymc_svi.errors import SiteError, did_you_mean, quoted, sentence
 from pymc_svi.gradients.named_dims import without_named_dims
 from pymc_svi.gradients.particles import random_variables, vectorize_draws
-from pymc_svi.guides.init import acts_on_elements, constrain, log_jac_det
 from pymc_svi.guides.prototype import Latent, Prototype, quick_mode
+from pymc_svi.guides.spaces import acts_on_elements, constrain, log_jac_det
 from pymc_svi.handlers import Handler, Site, Trace, replay, trace
 from pymc_svi.handlers.core import run_program
 from pymc_svi.handlers.log_prob import as_plain_tensor

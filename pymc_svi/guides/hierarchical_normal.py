@@ -16,9 +16,10 @@ from pymc_svi.constraints import positive, real
 from pymc_svi.errors import SiteError, did_you_mean, quoted, sentence
 from pymc_svi.gradients import rsample
 from pymc_svi.guides.base import AutoGuide
-from pymc_svi.guides.init import InitStrategy, init_to_initial_point, unconstrained_center
+from pymc_svi.guides.init import InitStrategy, init_to_initial_point
 from pymc_svi.guides.normal import check_init_scale, normal_log_density
 from pymc_svi.guides.prototype import Latent, Prototype, refuse_local
+from pymc_svi.guides.spaces import unconstrained_center
 from pymc_svi.handlers import Site
 from pymc_svi.handlers.core import Program
 from pymc_svi.primitives import init_seed, param

@@ -15,7 +15,7 @@ from pymc_svi.errors import sentence
 from pymc_svi.evaluation import evaluation_mode
 from pymc_svi.gradients.particles import vectorize_draws
 from pymc_svi.guides.continuous import AutoContinuous
-from pymc_svi.guides.init import constrain, log_jac_det
+from pymc_svi.guides.spaces import constrain, log_jac_det
 from pymc_svi.handlers import Handler, Site
 from pymc_svi.handlers.core import Program
 from pymc_svi.handlers.log_prob import as_plain_tensor, rv_log_prob, scaled_and_masked

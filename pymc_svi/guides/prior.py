@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pymc as pm
 from pytensor.graph.basic import Variable
 
-from pymc_svi.guides.init import constrain
 from pymc_svi.guides.prototype import Latent
+from pymc_svi.guides.spaces import constrain
 from pymc_svi.handlers import Handler, Site
 from pymc_svi.handlers.core import Program
 

@@ -17,7 +17,8 @@ from pytensor.graph.traversal import ancestors
 from pymc_svi.enumeration import has_finite_support
 from pymc_svi.errors import InitializationError, SiteError, sentence
 from pymc_svi.evaluation import evaluation_mode
-from pymc_svi.guides.init import InitStrategy, acts_on_elements, unconstrain
+from pymc_svi.guides.init import InitStrategy
+from pymc_svi.guides.spaces import acts_on_elements, unconstrain
 from pymc_svi.handlers import Handler, Site, trace
 from pymc_svi.handlers.core import Program
 from pymc_svi.handlers.dependence import direct_parents

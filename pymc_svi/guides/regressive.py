@@ -13,17 +13,16 @@ from pymc_svi.constraints import positive, real
 from pymc_svi.errors import SiteError, sentence
 from pymc_svi.gradients import rsample
 from pymc_svi.guides.base import AutoGuide
-from pymc_svi.guides.init import (
-    InitStrategy,
+from pymc_svi.guides.init import InitStrategy, init_to_initial_point
+from pymc_svi.guides.normal import check_init_scale
+from pymc_svi.guides.prototype import Prototype
+from pymc_svi.guides.spaces import (
     constrain,
-    init_to_initial_point,
     log_jac_det,
     prior_center,
     unconstrain,
     unconstrained_center,
 )
-from pymc_svi.guides.normal import check_init_scale
-from pymc_svi.guides.prototype import Prototype
 from pymc_svi.handlers import Site
 from pymc_svi.handlers.core import Program
 from pymc_svi.handlers.distributions import default_transform_of

@@ -19,9 +19,10 @@ from pymc_svi.guides.annealing import Dynamics
 from pymc_svi.guides.base import AutoGuide
 from pymc_svi.guides.continuous import standard_normal
 from pymc_svi.guides.emit import emit_latents
-from pymc_svi.guides.init import InitStrategy, init_to_initial_point, log_jac_det, unconstrain
+from pymc_svi.guides.init import InitStrategy, init_to_initial_point
 from pymc_svi.guides.normal import check_init_scale, normal_log_density
 from pymc_svi.guides.prototype import Latent, Prototype
+from pymc_svi.guides.spaces import log_jac_det, unconstrain
 from pymc_svi.guides.target import Known, Target, gradient_of
 from pymc_svi.handlers import Frame, Site, plate, trace
 from pymc_svi.handlers.core import Program, run_program

@@ -16,7 +16,7 @@ from pymc_svi.gradients.named_dims import without_named_dims
 from pymc_svi.gradients.particles import vectorize_draws
 from pymc_svi.gradients.stand_in import detached, with_gradient_of
 from pymc_svi.guides.fitted import Place
-from pymc_svi.guides.init import unconstrain
+from pymc_svi.guides.spaces import unconstrain
 from pymc_svi.handlers import Site, Trace
 from pymc_svi.handlers.core import Program, run_program
 from pymc_svi.handlers.log_prob import as_plain_tensor
