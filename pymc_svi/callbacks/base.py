@@ -1,0 +1,197 @@
+"""What a callback is, and what it sees."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytensor
+
+from pymc_svi.engine import SVIState
+from pymc_svi.errors import sentence
+
+__all__ = ["Callback", "Moment", "as_callback"]
+
+
+@dataclass
+class Moment:
+    """A moment of a fit.
+
+    Attributes
+    ----------
+    state : SVIState
+        The state reached.
+    losses : numpy.ndarray
+        The losses of all steps so far.
+    about : dict
+        What the fit is, for a checkpoint.
+    constrain : callable
+        Returns the constrained params, which are computed when they are asked for.
+    params : dict of str to numpy.ndarray
+        The constrained params.
+    evaluate : callable or None
+        ``evaluate(batch)`` is the loss on other data; None if the method has none.
+    optim : rule or None
+        The optimizer.
+    final : bool
+        Whether the fit ends here.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pymc_svi.callbacks import Moment
+    >>> from pymc_svi.engine import SVIState
+    >>> moment = Moment(SVIState({}, {}, np.zeros((0, 6)), 3), np.array([3.0, 2.0, 1.0]))
+    >>> moment.step, moment.params, moment.final
+    (3, {}, False)
+    """
+
+    state: SVIState
+    losses: np.ndarray
+    about: dict[str, Any] = field(default_factory=dict)
+    constrain: Callable[[], dict[str, np.ndarray]] = dict
+    evaluate: Callable[..., float] | None = None
+    optim: Any = None
+    final: bool = False
+
+    @property
+    def step(self) -> int:
+        """Number of steps taken."""
+        return self.state.step
+
+    @property
+    def params(self) -> dict[str, np.ndarray]:
+        """The constrained params."""
+        return self.constrain()
+
+
+class Callback:
+    """Base of the callbacks.
+
+    Parameters
+    ----------
+    every : int, default 100
+        How many steps lie between two calls.
+
+    Raises
+    ------
+    ValueError
+        If ``every`` is not a whole number from 1 on.
+
+    Examples
+    --------
+    A callback that keeps the loss:
+
+    >>> import numpy as np
+    >>> from pymc_svi import callbacks
+    >>> from pymc_svi.engine import SVIState
+    >>> class LastLoss(callbacks.Callback):
+    ...     def __call__(self, moment):
+    ...         self.loss = moment.losses[-1]
+    >>> last = LastLoss(every=2)
+    >>> last(callbacks.Moment(SVIState({}, {}, np.zeros((0, 6)), 2), np.array([3.0, 1.5])))
+    >>> float(last.loss)
+    1.5
+    """
+
+    def __init__(self, every: int = 100):
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ValueError(
+                sentence(
+                    f"{type(self).__name__}: every is a whole number of steps", found=repr(every)
+                )
+            )
+        self.every = every
+
+    def start(self) -> None:
+        """Be told that a fit begins."""
+
+    def __call__(self, moment: Moment) -> None:
+        """See a moment of the fit.
+
+        Parameters
+        ----------
+        moment : Moment
+            The moment.
+        """
+
+
+class _Function(Callback):
+    """A user's function as a callback."""
+
+    def __init__(self, function: Callable, n_arguments: int):
+        super().__init__(100)
+        self.function, self.n_arguments = function, n_arguments
+
+    def __call__(self, moment: Moment) -> None:
+        if self.n_arguments == 1:
+            self.function(moment)
+        elif self.n_arguments == 2:
+            self.function(moment.state, moment.losses)
+        else:
+            self.function(_Approximation(moment), moment.losses, moment.step)
+
+
+class _Approximation:
+    """What callbacks of ``pm.fit`` see: ``params``, a list of shared variables."""
+
+    def __init__(self, moment: Moment):
+        self.params = [pytensor.shared(v, name=name) for name, v in moment.state.params.items()]
+        self.moment = moment
+
+
+def as_callback(callback: Any) -> Callback:
+    """Return what a user gave as a callback.
+
+    Parameters
+    ----------
+    callback : Callback or callable
+        A callback, or a function of ``(moment)``, ``(state, losses)`` or ``(approx, losses, i)``.
+
+    Returns
+    -------
+    Callback
+        The callback; a function is called every 100 steps.
+
+    Raises
+    ------
+    TypeError
+        If it cannot be called, or takes other arguments.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pymc_svi.callbacks import Moment, as_callback
+    >>> from pymc_svi.engine import SVIState
+    >>> callback = as_callback(lambda state, losses: print(state.step, losses[-1]))
+    >>> callback(Moment(SVIState({}, {}, np.zeros((0, 6)), 2), np.array([2.0, 0.5])))
+    2 0.5
+    """
+    if isinstance(callback, Callback):
+        return callback
+    if not callable(callback) or isinstance(callback, type):
+        raise TypeError(
+            sentence(
+                "A callback is a function or a Callback object",
+                found=repr(callback),
+                fix=f"Make an object of it: {callback.__name__}()"
+                if isinstance(callback, type)
+                else "",
+            )
+        )
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(callback).parameters.values()
+    n = sum(p.kind in kinds and p.default is p.empty for p in parameters)
+    if any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters):
+        n = 3
+    if not 1 <= n <= 3:
+        raise TypeError(
+            sentence(
+                "A callback takes (moment), (state, losses) or (approx, losses, i)",
+                found=f"{callback!r} with {n} arguments",
+            )
+        )
+    return _Function(callback, n)

@@ -1,0 +1,68 @@
+"""Callbacks that a trainer asks about: where a fit is saved, whether it shows progress."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pymc_svi.callbacks.base import Callback, Moment
+from pymc_svi.checkpoint import FILE_NAME, SavedFit, save_fit
+
+__all__ = ["Checkpoint", "ProgressBar"]
+
+
+class Checkpoint(Callback):
+    """Save the fit, so that it can be resumed with ``fit(..., resume=True)``.
+
+    Parameters
+    ----------
+    folder : path
+        Where; it is made if it is not there. The last checkpoint is kept.
+    every : int, default 1_000
+        Steps between checkpoints: what a killed fit loses at most.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import pymc as pm
+    >>> from pymc_svi import ADVI, Trainer, callbacks
+    >>> with pm.Model() as model:
+    ...     x = pm.Normal("x")
+    >>> with tempfile.TemporaryDirectory() as folder, model:
+    ...     trainer = Trainer(ADVI(), callbacks=[callbacks.Checkpoint(folder, every=20)])
+    ...     first = trainer.fit(n=40, random_seed=0)
+    ...     second = trainer.fit(n=60, random_seed=0, resume=True)  # 20 more
+    >>> len(second.losses), bool((second.losses[:40] == first.losses).all())
+    (60, True)
+    """
+
+    def __init__(self, folder: str | Path, every: int = 1_000):
+        super().__init__(every)
+        self.folder = Path(folder)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.folder / FILE_NAME
+
+    def __call__(self, moment: Moment) -> None:
+        """Write a checkpoint."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_fit(self.path, SavedFit(moment.state, moment.losses, moment.about))
+
+
+class ProgressBar(Callback):
+    """Show progress: the smoothed loss, steps a second and the time left.
+
+    ``Trainer(..., progressbar=True)`` is the same.
+
+    Parameters
+    ----------
+    every : int, default 100
+        Not used: the bar moves after each call of compiled code.
+
+    Examples
+    --------
+    >>> from pymc_svi import ADVI, Trainer, callbacks
+    >>> Trainer(ADVI(), callbacks=[callbacks.ProgressBar()]).progressbar
+    True
+    """

@@ -1,0 +1,151 @@
+"""Callbacks that record something during a fit."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pytensor.graph.basic import Variable
+
+from pymc_svi.callbacks.base import Callback, Moment
+from pymc_svi.errors import sentence
+from pymc_svi.evaluation import evaluate
+
+__all__ = ["HeldOutELBO", "LearningRateMonitor", "Tracker"]
+
+
+class Tracker(Callback):
+    """Record values during a fit.
+
+    Parameters
+    ----------
+    every : int, default 100
+        Steps between recordings.
+    **functions
+        Functions of a :class:`Moment`, or of nothing as for PyMC's ``Tracker``.
+
+    Examples
+    --------
+    >>> from pymc_svi import callbacks
+    >>> tracker = callbacks.Tracker(step=lambda moment: moment.step, every=50)
+    >>> tracker["step"]
+    []
+    """
+
+    def __init__(self, every: int = 100, **functions: Callable):
+        super().__init__(every)
+        self.functions = functions
+        self.hist: dict[str, list[Any]] = {name: [] for name in functions}
+
+    def __call__(self, moment: Moment) -> None:
+        """Record the values."""
+        for name, function in self.functions.items():
+            takes = len(inspect.signature(function).parameters)
+            self.hist[name].append(function(moment) if takes else function())
+
+    def __getitem__(self, name: str) -> list[Any]:
+        return self.hist[name]
+
+
+class LearningRateMonitor(Callback):
+    """Record the learning rate.
+
+    Parameters
+    ----------
+    schedule : float or callable, optional
+        The step size, or the schedule of it, a function of the step; that of the optimizer if
+        not given.
+    every : int, default 100
+        Steps between recordings.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pymc_svi import callbacks, optim
+    >>> from pymc_svi.engine import SVIState
+    >>> monitor = callbacks.LearningRateMonitor(every=50)
+    >>> state = SVIState({}, {}, np.zeros((0, 6)), 50)
+    >>> rule = optim.Adam(optim.linear_decay(0.1, 100))
+    >>> monitor(callbacks.Moment(state, np.zeros(50), optim=rule))
+    >>> monitor.steps, monitor.rates
+    ([50], [0.05])
+    """
+
+    def __init__(self, schedule: Any = None, every: int = 100):
+        super().__init__(every)
+        self.schedule = schedule
+        self.steps: list[int] = []
+        self.rates: list[float] = []
+
+    def __call__(self, moment: Moment) -> None:
+        """Record the rate of the next step."""
+        rate = getattr(moment.optim, "step_size", None) if self.schedule is None else self.schedule
+        if rate is None or isinstance(rate, Mapping):
+            raise ValueError(
+                sentence(
+                    "LearningRateMonitor: the optimizer does not say its one step size",
+                    found=f"{moment.optim!r}",
+                    fix="Pass it, LearningRateMonitor(schedule)",
+                )
+            )
+        rate = rate(moment.step) if callable(rate) else rate
+        if isinstance(rate, Variable):
+            rate = evaluate(rate)
+        self.steps.append(moment.step)
+        self.rates.append(float(rate))
+
+
+class HeldOutELBO(Callback):
+    """Record the ELBO of data that are not trained on, weighted as the training data are.
+
+    Their terms are weighted by rows of the training data / rows of these, so that the figure can
+    be compared with the losses. It is minus the loss of one step, at the random numbers of the
+    next step, which the fit draws all the same.
+
+    Parameters
+    ----------
+    batch : dict of str to array_like
+        The data, with the names of the training data.
+    every : int, default 100
+        Steps between evaluations.
+
+    Raises
+    ------
+    TypeError
+        During a fit by a method that has no loss on other data.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pymc as pm
+    >>> from pymc_svi import ADVI, DataLoader, Trainer, callbacks
+    >>> y = np.linspace(-1.0, 1.0, 20)
+    >>> with pm.Model() as model:
+    ...     mu = pm.Normal("mu")
+    ...     y_obs = pm.Normal("y_obs", mu, 1.0, observed=pm.Data("y", y))
+    >>> held_out = callbacks.HeldOutELBO({"y": np.array([0.1, -0.2])}, every=20)
+    >>> with model:
+    ...     trainer = Trainer(ADVI(), DataLoader({"y": y}, batch_size=5), [held_out])
+    ...     result = trainer.fit(n=40, random_seed=0)
+    >>> held_out.steps, len(held_out.elbos)
+    ([20, 40], 2)
+    """
+
+    def __init__(self, batch: Mapping[str, Any], every: int = 100):
+        super().__init__(every)
+        self.batch = dict(batch)
+        self.steps: list[int] = []
+        self.elbos: list[float] = []
+
+    def __call__(self, moment: Moment) -> None:
+        """Evaluate the ELBO on the batch."""
+        if moment.evaluate is None:
+            raise TypeError(
+                sentence(
+                    "HeldOutELBO: the method has no loss on other data",
+                    expected="SVI, or a method made of it such as ADVI()",
+                )
+            )
+        self.steps.append(moment.step)
+        self.elbos.append(-moment.evaluate(self.batch))

@@ -1,0 +1,120 @@
+"""Callbacks that end a fit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pymc_svi.callbacks.base import Callback, Moment
+from pymc_svi.errors import sentence
+
+__all__ = ["CheckParametersConvergence", "EarlyStopping"]
+
+
+class EarlyStopping(Callback):
+    """Stop when the loss has not become better for a while.
+
+    Parameters
+    ----------
+    patience : int, default 10
+        After how many calls without improvement.
+    min_delta : float, default 0.0
+        What counts as an improvement.
+    every : int, default 100
+        Steps between calls; the mean loss over them is compared.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pymc_svi import callbacks
+    >>> from pymc_svi.engine import SVIState
+    >>> stop = callbacks.EarlyStopping(patience=1, every=2)
+    >>> state = SVIState({}, {}, np.zeros((0, 6)), 2)
+    >>> stop(callbacks.Moment(state, np.array([2.0, 1.0])))
+    >>> stop(callbacks.Moment(state, np.array([2.0, 1.0, 2.0, 2.0])))
+    Traceback (most recent call last):
+    ...
+    StopIteration: The mean loss of 2 steps has not improved on 1.5 in 1 calls
+    """
+
+    def __init__(self, patience: int = 10, min_delta: float = 0.0, every: int = 100):
+        super().__init__(every)
+        self.patience, self.min_delta = patience, min_delta
+        self.start()
+
+    def start(self) -> None:
+        """Forget an earlier fit."""
+        self.best, self.waited = np.inf, 0
+
+    def __call__(self, moment: Moment) -> None:
+        """Compare the recent losses with the best."""
+        recent = float(np.nanmean(moment.losses[-self.every :]))
+        if recent < self.best - self.min_delta:
+            self.best, self.waited = recent, 0
+            return
+        self.waited += 1
+        if self.waited >= self.patience:
+            raise StopIteration(
+                f"The mean loss of {self.every} steps has not improved on {self.best:g} "
+                f"in {self.waited} calls"
+            )
+
+
+class CheckParametersConvergence(Callback):
+    """Stop when the params hardly change, as PyMC's callback of this name does.
+
+    Parameters
+    ----------
+    every : int, default 100
+        Steps between comparisons.
+    tolerance : float, default 1e-3
+        The change at which the fit ends.
+    diff : {"relative", "absolute"}, default "relative"
+        How a change is measured.
+    ord : default inf
+        The norm of the change; see ``numpy.linalg.norm``.
+
+    Raises
+    ------
+    ValueError
+        If ``diff`` is neither of the two words.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pymc_svi import callbacks
+    >>> from pymc_svi.engine import SVIState
+    >>> check = callbacks.CheckParametersConvergence(every=50, diff="absolute")
+    >>> def at(step, loc):
+    ...     state = SVIState({"loc": np.array(loc)}, {}, np.zeros((0, 6)), step)
+    ...     return callbacks.Moment(state, np.zeros(step))
+    >>> check(at(50, 0.2))
+    >>> check(at(100, 0.3))
+    >>> check(at(150, 0.3001))
+    Traceback (most recent call last):
+    ...
+    StopIteration: The params have converged at step 150
+    """
+
+    def __init__(self, every: int = 100, tolerance: float = 1e-3, diff="relative", ord=np.inf):
+        super().__init__(every)
+        if diff not in ("relative", "absolute"):
+            raise ValueError(sentence("diff is 'relative' or 'absolute'", found=repr(diff)))
+        self.tolerance, self.diff, self.ord = tolerance, diff, ord
+        self.start()
+
+    def start(self) -> None:
+        """Forget an earlier fit."""
+        self.previous: np.ndarray | None = None
+
+    def __call__(self, moment: Moment) -> None:
+        """Compare the params with those of the last call."""
+        params = moment.state.params.values()
+        present = np.concatenate([np.ravel(value) for value in params])
+        before, self.previous = self.previous, present
+        if before is None:
+            return
+        change = np.abs(present - before)
+        if self.diff == "relative":
+            change = (change + 1e-10) / (np.abs(before) + 1e-10)
+        if np.linalg.norm(change, self.ord) < self.tolerance:
+            raise StopIteration(f"The params have converged at step {moment.step}")
