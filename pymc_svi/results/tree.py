@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from arviz_base import dict_to_dataset
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
 
@@ -65,6 +64,9 @@ def site_dataset(
         # numpy cannot infer the -1 of an array without elements.
         chains = sample_shape[0]
         values = {n: v.reshape(chains, len(v) // chains, *v.shape[1:]) for n, v in values.items()}
+    # Here, since ArviZ imports JAX where that is installed, which takes a second.
+    from arviz_base import dict_to_dataset
+
     return dict_to_dataset(
         dict(values),
         coords=coords,
