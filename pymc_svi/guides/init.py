@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytensor.tensor as pt
+from pymc.distributions.continuous import FlatRV, HalfFlatRV
 from pymc.distributions.shape_utils import change_dist_size
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace, vectorize_graph
@@ -158,6 +159,8 @@ def init_to_uniform(site: Site, *, radius: float = 2.0) -> Variable:
 def init_to_sample(site: Site) -> Variable:
     """One draw from the prior, given the starting values of the parents.
 
+    A site with an improper prior, ``pm.Flat`` or ``pm.HalfFlat``, starts as by ``init_to_uniform``.
+
     Parameters
     ----------
     site : Site
@@ -180,12 +183,14 @@ def init_to_sample(site: Site) -> Variable:
     >>> bool(2.0 < guide.median(params)["x"] < 3.0)
     True
     """
-    return site.dist
+    return init_to_uniform(site) if _is_improper(site) else site.dist
 
 
 @_with_settings
 def init_to_median(site: Site, *, num_samples: int = 15) -> Variable:
     """Median of prior draws, taken in unconstrained space.
+
+    A site with an improper prior, ``pm.Flat`` or ``pm.HalfFlat``, starts as by ``init_to_uniform``.
 
     Parameters
     ----------
@@ -211,6 +216,8 @@ def init_to_median(site: Site, *, num_samples: int = 15) -> Variable:
     >>> bool(abs(evaluate(value) - 2.718) < 0.1)
     True
     """
+    if _is_improper(site):
+        return init_to_uniform(site)
     if isinstance(site.dist.type, XTensorType):
         values = _over_labelled_draws(site.dist, unconstrain(site, site.dist), num_samples)
     else:
@@ -223,6 +230,8 @@ def init_to_median(site: Site, *, num_samples: int = 15) -> Variable:
 @_with_settings
 def init_to_mean(site: Site, *, num_samples: int = 1_000) -> Variable:
     """Mean of prior draws.
+
+    A site with an improper prior, ``pm.Flat`` or ``pm.HalfFlat``, starts as by ``init_to_uniform``.
 
     Parameters
     ----------
@@ -248,6 +257,8 @@ def init_to_mean(site: Site, *, num_samples: int = 1_000) -> Variable:
     >>> bool(abs(evaluate(value) - 4.0) < 0.3)
     True
     """
+    if _is_improper(site):
+        return init_to_uniform(site)
     if isinstance(site.dist.type, XTensorType):
         return _over_labelled_draws(site.dist, site.dist, num_samples).mean(axis=0)
     return change_dist_size(site.dist, (num_samples,), expand=True).mean(axis=0)
@@ -324,6 +335,14 @@ class init_to_generated:
     def __call__(self, site: Site) -> Variable:
         """Start one site on its own."""
         return self.generate()(site)
+
+
+def _is_improper(site: Site) -> bool:
+    """Return whether the prior is one that nothing can be drawn from."""
+    dist = site.dist
+    if isinstance(dist.type, XTensorType):
+        [dist] = without_named_dims([dist.values])
+    return isinstance(dist.owner.op, FlatRV | HalfFlatRV)
 
 
 def _over_labelled_draws(dist: Variable, expression: Variable, n: int) -> Variable:

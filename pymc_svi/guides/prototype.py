@@ -13,6 +13,7 @@ from pymc.pytensorf import find_rng_nodes, reseed_rngs
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
+from pytensor.tensor.type import TensorType
 
 from pymc_svi.enumeration import has_finite_support
 from pymc_svi.errors import InitializationError, SiteError, sentence
@@ -295,7 +296,11 @@ class _GiveStart(Handler):
             return
         check_continuous(site)
         value = self.init_loc_fn(site)
-        site.value = as_site_value(value, site.dist, site.name, site.dims)
+        value = as_site_value(value, site.dist, site.name, site.dims)
+        if isinstance(value.type, TensorType):
+            # A transform forgets the lengths; some distributions below ask for them.
+            value = pt.specify_shape(value, site.dist.type.shape)
+        site.value = value
         self.unconstrained[site.name] = as_plain_tensor(unconstrain(site, site.value))
 
 

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pymc as pm
 import pytest
+from pymc.distributions.transforms import ordered
 
 from pymc_svi import SVI
 from pymc_svi.guides import (
@@ -21,6 +22,7 @@ from pymc_svi.guides import (
     init_to_uniform,
     init_to_value,
 )
+from tests.checks import as_built
 
 
 def start_of(model, strategy, seed=0) -> dict:
@@ -103,3 +105,25 @@ def test_every_strategy_starts_inside_bounds_that_depend_on_other_sites(strategy
     for seed in range(3):
         params = start_of(model, strategy, seed)
         assert 0 < params["x_auto_loc"] < params["u_auto_loc"]
+
+
+@pytest.mark.parametrize("strategy", [init_to_sample, init_to_median, init_to_mean])
+def test_sites_without_a_prior_to_draw_from_start_at_random(strategy):
+    """As NumPyro starts improper priors: uniform in (-2, 2) in unconstrained space."""
+
+    def model():
+        x, s = pm.Flat("x", shape=50), pm.HalfFlat("s")
+        pm.Normal("y", x, s, observed=0.0)
+
+    params = start_of(model, strategy)
+    assert params["x_auto_loc"].std() == pytest.approx(4 / 12**0.5, abs=0.3)
+    assert np.exp(-2) < params["s_auto_loc"] < np.exp(2)
+
+
+def test_a_mixture_of_ordered_components_starts_at_the_median_of_its_draws():
+    def model():
+        mu = pm.Normal("mu", [-1.0, 1.0], 1.0, transform=ordered, initval=[-1.0, 1.0])
+        pm.NormalMixture("x", w=[0.5, 0.5], mu=mu, sigma=0.5, shape=3)
+
+    params = start_of(as_built(model), init_to_median)
+    assert np.isfinite(params["x_auto_loc"]).all()
