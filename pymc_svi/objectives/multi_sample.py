@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
 
+import numpy as np
 import pytensor.tensor as pt
+from pymc.variational.minibatch_rv import MinibatchRandomVariable
 from pytensor.graph.basic import Variable
 
 from pymc_svi.errors import sentence
@@ -17,7 +20,7 @@ from pymc_svi.gradients.score_function import (
     uses_score_function,
 )
 from pymc_svi.gradients.stand_in import detached
-from pymc_svi.handlers import Trace
+from pymc_svi.handlers import Site, Trace
 from pymc_svi.handlers.core import Program
 from pymc_svi.objectives.base import ELBO, Loss
 from pymc_svi.objectives.held import (
@@ -138,6 +141,7 @@ class MultiSample(ELBO):
         """Return the quantities of one draw, and the terms of its sites."""
         draws = pathwise if self.pathwise_only else pathwise_or_score
         model_trace, guide_trace = paired_traces(model, guide, *args, draws=draws, **kwargs)
+        self._warn_of_minibatches(model_trace)
         scored = [site for site in guide_trace.latent.values() if uses_score_function(site)]
         scored += scored_factors(guide_trace)
         needs = self.needs_of(bool(scored))
@@ -160,6 +164,21 @@ class MultiSample(ELBO):
             for site in traced.sites("sample", "factor")
         }
         return parts, terms
+
+    def _warn_of_minibatches(self, model_trace: Trace) -> None:
+        """Say that weights of draws are of all data, which a minibatch doesn't estimate."""
+        for site in model_trace.sites("sample", "factor"):
+            if _of_minibatch(site):
+                warnings.warn(
+                    f"{type(self).__name__} weighs each draw by its density, and site {site.name!r} "
+                    "has that of a minibatch, scaled to the size of the data. On average over the "
+                    "minibatches its loss is not that of all data: it may exceed the log "
+                    "evidence, and its optimum is another one. Use Trace_ELBO, or all of the data "
+                    "at each step.",
+                    UserWarning,
+                    stacklevel=2,
+                )
+                return
 
     def needs_of(self, has_score_sites: bool) -> frozenset[str]:
         """Return what :meth:`combine` uses of a draw.
@@ -184,3 +203,14 @@ def normalized(log_weights: Variable) -> Variable:
 
 def _density(guide_trace: Trace) -> Variable:
     return guide_trace.log_prob_sum(is_latent_term)
+
+
+def _of_minibatch(site: Site) -> bool:
+    """Return whether a site stands for more than itself: a plate's, a loader's, ``total_size``."""
+    if any(frame.is_subsampled for frame in site.plates):
+        return True
+    node = getattr(site.dist, "owner", None)
+    if node is not None and isinstance(node.op, MinibatchRandomVariable):
+        return True
+    # A loader's batches have a scale above one; below is a tempered density, or a varying one.
+    return not isinstance(site.scale, Variable) and bool(np.any(np.asarray(site.scale) > 1))

@@ -43,6 +43,9 @@ class RenyiELBO(MultiSample):
 
     Notes
     -----
+    The weights are those of whole draws, of all data: minibatches give another bound and another
+    optimum, of which a warning tells.
+
     A guide with draws that are not differentiable gets score-function gradients, in which the
     bound of the other draws is the baseline of each [4]_.
 

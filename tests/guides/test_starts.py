@@ -113,7 +113,7 @@ def test_sites_without_a_prior_to_draw_from_start_at_random(strategy):
 
     def model():
         x, s = pm.Flat("x", shape=50), pm.HalfFlat("s")
-        pm.Normal("y", x, s, observed=0.0)
+        pm.Normal("y", x, s, observed=np.zeros(50))
 
     params = start_of(model, strategy)
     assert params["x_auto_loc"].std() == pytest.approx(4 / 12**0.5, abs=0.3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pymc as pm
 import pytensor
@@ -11,15 +13,21 @@ from scipy.stats import norm
 
 from pymc_svi import (
     SVI,
+    DataLoader,
     RenyiELBO,
     ReweightedWakeSleep,
     Trace_ELBO,
     TraceTailAdaptive_ELBO,
+    Trainer,
     constraints,
+    handlers,
     optim,
     param,
+    plate,
+    subsample,
 )
 from pymc_svi.errors import PairingError
+from pymc_svi.evaluation import evaluation_mode
 from pymc_svi.gradients import NoPathwiseDraw
 from pymc_svi.guides import AutoNormal
 from tests.checks import assert_mean, gradient_draws, loss_draws
@@ -270,6 +278,42 @@ def test_a_conjugate_posterior_is_found(loss):
     result = svi.run(1_500, MEASUREMENTS, random_seed=0, progressbar=False)
     assert result.params["loc"] == pytest.approx(mean, abs=0.05)
     assert result.params["scale"] == pytest.approx(sd, rel=0.05)
+
+
+@pytest.mark.parametrize("loss", [RenyiELBO(), ReweightedWakeSleep(), TraceTailAdaptive_ELBO()])
+def test_minibatches_of_draws_that_are_weighed_are_told(loss):
+    """The weights are of a random part of the data; their nonlinear mean is biased."""
+
+    def model(y, batch=None):
+        mu = pm.Normal("mu")
+        with plate("row", 8, subsample_size=batch):
+            pm.Normal("y", mu, 1.0, observed=subsample(y))
+
+    def guide(y, batch=None):
+        pm.Normal("mu", param("loc", 0.0), 1.0)
+
+    y = np.arange(8.0)
+    with pytest.warns(
+        UserWarning, match=f"{type(loss).__name__} weighs.*site 'y' has that of a min"
+    ):
+        loss.loss(model, guide, y, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        loss.loss(model, guide, y)
+        loss.loss(handlers.scale(model, scale=0.5), guide, y)
+
+
+def test_batches_of_a_loader_are_minibatches_too():
+    def model(y):
+        mu = pm.Normal("mu")
+        pm.Normal("y", mu, 1.0, observed=y)
+
+    def guide(y):
+        pm.Normal("mu", param("loc", 0.0), 1.0)
+
+    svi = SVI(model, guide, loss=RenyiELBO(), compile_kwargs={"mode": evaluation_mode()})
+    with pytest.warns(UserWarning, match="RenyiELBO weighs.*site 'y' has that of a minibatch"):
+        Trainer(svi, DataLoader({"y": np.arange(8.0)}, batch_size=4)).fit(n=1)
 
 
 def test_alpha_one_is_refused():
