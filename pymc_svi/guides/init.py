@@ -23,6 +23,7 @@ from pytensor.xtensor.type import XTensorType
 
 from pymc_svi.errors import sentence
 from pymc_svi.gradients import fresh_rng, vectorize_draws
+from pymc_svi.gradients.named_dims import without_named_dims
 from pymc_svi.guides.spaces import constrain, prior_center, unconstrain
 from pymc_svi.handlers import Site
 from pymc_svi.handlers.log_prob import as_plain_tensor
