@@ -1,12 +1,17 @@
-"""The programs in the documentation are run, with the checks that they end in."""
+"""The documentation holds: its programs run, its names and links exist, its tables are complete."""
 
+import inspect
 import re
 from pathlib import Path
 
 import pytensor
 import pytest
 
-DOCS = Path(__file__).parent.parent / "docs"
+import pymc_svi
+from pymc_svi import guides, handlers, objectives
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 PAGES = ["choosing.md", "discrete_sites.md", "handlers.md", "objectives.md"]
 
 
@@ -22,3 +27,27 @@ def test_programs_of_a_page_run_and_their_checks_hold(page):
 def _run(blocks, namespace, page):
     for block in blocks:
         exec(compile(block, f"{page}: {block[:40]!r}", "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *(f"docs/{p}" for p in PAGES)])
+def test_links_and_paths_lead_somewhere(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = [to for to in re.findall(r"\]\(([^)#]+)\)", text) if not to.startswith("http")]
+    missing = [to for to in links if not (ROOT / page).parent.joinpath(to).exists()]
+    paths = re.findall(r"`([\w./]+/[\w./]*|[\w/]+\.(?:py|md|sh))`", text)
+    around = (ROOT, ROOT / "pymc_svi")
+    missing += [path for path in paths if not any((place / path).exists() for place in around)]
+    assert not missing
+
+
+def test_the_readme_names_everything_that_a_user_imports():
+    names = set(pymc_svi.__all__) | {n for n in guides.__all__ if n.startswith("Auto")}
+    names |= {n for n in handlers.__all__ if is_a(getattr(handlers, n), handlers.Handler)}
+    names |= {n for n in objectives.__all__ if is_a(getattr(objectives, n), pymc_svi.ELBO)}
+    names -= {"AutoContinuous", "LossFunction", "MultiSample", "SteinGradient"}  # bases, parts
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert {name for name in names if not re.search(rf"\b{name}\b", text)} == set()
+
+
+def is_a(item, base):
+    return inspect.isclass(item) and issubclass(item, base)

@@ -7,6 +7,7 @@ functions, but not those under ``if TYPE_CHECKING``, which never run.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -19,23 +20,13 @@ PACKAGE = Path(__file__).parents[1] / "pymc_svi"
 # The layers from the bottom up, as names directly inside the package. A module imports from its
 # own layer or below; pymc_svi/__init__.py is above all of them.
 LAYERS = (
-    {"constraints", "optim", "errors", "evaluation", "config", "_typing"},
-    {"handlers", "primitives", "program", "reparam"},
-    {"gradients", "log_prob", "relaxed", "enumeration"},
+    {"constraints", "optim", "errors", "evaluation", "config"},
+    {"handlers", "primitives", "reparam"},
+    {"gradients", "relaxed", "enumeration"},
     {"objectives", "guides"},
     {"engine"},
-    {"svi", "result", "results"},
-    {
-        "trainer",
-        "fit",
-        "data",
-        "callbacks",
-        "checkpoint",
-        "predictive",
-        "diagnostics",
-        "plots",
-        "inspect",
-    },
+    {"svi", "results"},
+    {"trainer", "fit", "data", "callbacks", "checkpoint", "predictive", "inspect"},
 )
 
 
@@ -145,6 +136,20 @@ def find_circle(imports: list[Import]) -> list[str]:
 def test_imports_go_downwards_and_never_in_a_circle():
     found = problems(PACKAGE)
     assert not found, "\n".join(found)
+
+
+def test_the_layers_are_those_of_the_package_and_of_the_picture_in_contributing():
+    there = {m.split(".")[1] for m in find_modules(PACKAGE) if "." in m}
+    assert set().union(*LAYERS) == there
+    picture = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8").split("```")[1]
+    number = None
+    for line in picture.splitlines()[3:]:
+        if found := re.search(r"  (\d)  ", line):
+            number = int(found[1])
+        for name in re.findall(r"(\w+)(?:/|\.py)(?=\s|$)", line[50:]):
+            assert name in LAYERS[number], f"{name} is not in layer {number}"
+            there.discard(name)
+    assert not there, "not in the picture"
 
 
 @pytest.fixture
