@@ -65,7 +65,8 @@ def rv_log_prob(rv: Variable, value: Variable) -> Variable:
 
 
 def _rv_log_prob(rv: Variable, value: Variable) -> Variable:
-    if value is rv or not isinstance(value.shape, Variable):
+    named = isinstance(value.type, XTensorType)
+    if value is rv or not (named or isinstance(value.shape, Variable)):
         # A program evaluated on its own draws: the value must not be the node whose law is
         # being derived, or PyMC's search for measurable graphs would walk through it. An
         # argument of a program: its shape is made of numbers, where PyMC's densities expect an
