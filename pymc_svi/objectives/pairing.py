@@ -14,6 +14,7 @@ from pymc_svi.objectives.pairing_checks import (
     check_factors,
     check_loops,
     check_order,
+    check_same_labels,
     check_same_latents,
     check_site_pair,
 )
@@ -64,6 +65,7 @@ def paired_traces(
     >>> p["x"].value is q["x"].value
     True
     """
+    check_same_labels(model, guide)
     guide_trace = trace(draws(guide)).get_trace(*args, **kwargs)
     check_factors(guide_trace, draws)
     left_out = summed(model, unless=guide_trace) if enumerate_missing else model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.traversal import ancestors, applys_between
@@ -15,12 +15,45 @@ from pymc_svi.enumeration.supports import has_finite_support
 from pymc_svi.errors import PairingError, did_you_mean, quoted, sentence
 from pymc_svi.gradients.score_function import pathwise_or_score
 from pymc_svi.handlers import Handler, Site, Trace
+from pymc_svi.handlers.core import Program, built_model
 from pymc_svi.handlers.distributions import is_distribution, support_ndim
 from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.values import describe_shape, known_shape
 from pymc_svi.objectives.support import support_mismatch
 
-__all__ = ["check_factors", "check_loops", "check_order", "check_same_latents", "check_site_pair"]
+__all__ = [
+    "check_factors",
+    "check_loops",
+    "check_order",
+    "check_same_labels",
+    "check_same_latents",
+    "check_site_pair",
+]
+
+
+def check_same_labels(model: Program, guide: Program) -> None:
+    """Check that dims of two built models mean the same: an element of one is that of the other."""
+    models = built_model(model), built_model(guide)
+    if None in models or models[0] is models[1]:
+        return
+    ours, theirs = ({d: c for d, c in m.coords.items() if c is not None} for m in models if m)
+    for dim in ours:
+        one, other = ours[dim], theirs.get(dim, ours[dim])
+        if len(one) == len(other) and not all(a == b for a, b in zip(one, other, strict=True)):
+            complain(
+                sentence(
+                    f"Dim {dim!r} has other labels in the model than in the guide",
+                    found=f"{_first_labels(one)} in the model, {_first_labels(other)} in the guide",
+                    expected="the same labels in the same order: elements are paired by position",
+                    fix="Give both the same coords, or the dim of the guide another name",
+                ),
+                PairingError,
+            )
+
+
+def _first_labels(labels: Sequence) -> str:
+    shown = [str(label) for label in labels[:4]]
+    return ", ".join([*shown, "..."] if len(labels) > 4 else shown)
 
 
 def check_site_pair(model_site: Site, guide_site: Site) -> None:

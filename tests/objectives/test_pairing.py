@@ -368,6 +368,22 @@ def test_a_discrete_site_of_the_guide_has_no_differentiable_draw():
     assert "'n'" in refusal(model, guide, NoPathwiseDraw, loss=Pathwise())
 
 
+def test_a_dim_with_other_labels_in_the_guide_is_refused():
+    def built(labels, location=0.0):
+        with pm.Model(coords={"city": labels}) as program:
+            pm.Normal("x", location, 1.0, dims="city")
+        return program
+
+    model = built(["Bern", "Oslo", "Rome"])
+    with pytest.raises(
+        PairingError,
+        match="Dim 'city' has other labels.*Bern, Oslo, Rome in the model, Oslo, Bern, Rome in the",
+    ):
+        paired_traces(model, built(["Oslo", "Bern", "Rome"]))
+    paired_traces(model, built(["Bern", "Oslo", "Rome"]))
+    paired_traces(model, model)
+
+
 def test_a_fit_with_nothing_to_learn_is_refused():
     def model():
         pm.Normal("x")
