@@ -74,6 +74,13 @@ def entries(section: str) -> list[str]:
     return [name.strip() for line in lines for name in line.split(" : ")[0].split(",")]
 
 
+def bare_entries(section: str) -> list[str]:
+    """Return the entries that nothing is said about."""
+    lines = [line for line in section.splitlines() if line.strip()]
+    followed = zip(lines, [*lines[1:], ""], strict=False)
+    return [line for line, after in followed if not (line.startswith(" ") or after.startswith(" "))]
+
+
 def parameters(item: Any) -> list[str]:
     """Return the names of the parameters, with their stars; of a class, those of its constructor."""
     stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}

@@ -9,6 +9,7 @@ import pytest
 import pymc_svi
 from tests.docstrings import (
     MODULES,
+    bare_entries,
     constructor,
     described_parameters,
     doctests,
@@ -56,6 +57,13 @@ def test_the_parameters_described_are_those_of_the_signature(item):
         assert others == [taken[-1]] or (others and not any(n.startswith("*") for n in others))
         return
     assert described == taken
+
+
+@each(OBJECTS | METHODS)
+def test_each_entry_is_described(item):
+    there = sections(item)
+    for heading in ("Parameters", "Attributes", "Returns", "Yields", "Raises"):
+        assert bare_entries(there.get(heading, "")) == []
 
 
 @each(FUNCTIONS)
@@ -127,5 +135,7 @@ def test_the_checker_reads_docstrings_and_code():
     assert entries(sections(takes)["Parameters"]) == ["x", "*args", "**kwargs", "scale"]
     assert parameters(takes) == ["x", "*args", "scale", "**kwargs"]
     assert raised(takes) == {"TypeError", "ValueError"}
+    assert bare_entries("x : float\ny : float\n    A number.") == ["x : float"]
+    assert bare_entries("x : float\n    A number.\n\ny : float") == ["y : float"]
     assert gives_a_value(takes) and not gives_a_value(gives_none)
     assert described_parameters(gives_none) == [] and parameters(gives_none) == ["x"]

@@ -82,6 +82,7 @@ class Constraint(ABC):
         Returns
         -------
         numpy.ndarray, shape ``unconstrained_shape(value.shape)``
+            The numbers.
         """
 
     @abstractmethod
@@ -91,10 +92,12 @@ class Constraint(ABC):
         Parameters
         ----------
         u : TensorVariable, shape (..., *unconstrained event)
+            Unconstrained numbers.
 
         Returns
         -------
         TensorVariable, shape (..., *event), of the dtype of ``u``
+            The value.
         """
 
     @abstractmethod
@@ -123,6 +126,7 @@ class Constraint(ABC):
         Parameters
         ----------
         u : TensorVariable, shape (..., *unconstrained event)
+            Unconstrained numbers.
 
         Returns
         -------

@@ -234,6 +234,7 @@ class AdamW(Optimizer):
     b1, b2, eps : float, default 0.9, 0.999 and 1e-8
         See :class:`Adam`.
     weight_decay : float, default 0.01
+        By how much they shrink, as a fraction of the step size.
 
     References
     ----------
@@ -328,6 +329,7 @@ class RMSProp(Optimizer):
     gamma : float, default 0.9
         Decay of the running mean, in [0, 1).
     eps : float, default 1e-8
+        Added to the mean square, against division by zero.
     centered : bool, default False
         Subtract the squared running mean of the gradient: scale by its deviation.
 
@@ -363,6 +365,7 @@ class RMSPropMomentum(Optimizer):
     gamma : float, default 0.9
         Decay of the running mean square, in [0, 1).
     eps : float, default 1e-8
+        Added to the mean square, against division by zero.
     momentum : float, default 0.9
         In [0, 1). The step size multiplies the velocity, so a schedule acts at once.
 
@@ -476,6 +479,7 @@ class AdagradWindow(Optimizer):
     step_size : float, schedule, dict or per_param, default 0.001
         See :class:`SGD`.
     eps : float, default 0.1
+        Added to the sum: what keeps the first steps from being large.
     n_win : int, default 10
         Number of gradients that are remembered; the state is ``n_win`` times the parameter.
 

@@ -110,6 +110,7 @@ def name_state(
     updates : mapping from SharedVariable to Variable
         What a rule returned. Its keys that aren't parameters are the state.
     params : sequence of SharedVariable
+        The parameters that it moves.
 
     Returns
     -------

@@ -45,7 +45,9 @@ class Schedule:
     formula : callable
         Module-level function ``formula(t, **arguments)``.
     name : str
+        What it is called when it is printed.
     arguments : dict
+        Of the formula, beside the step.
 
     Examples
     --------

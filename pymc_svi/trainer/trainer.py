@@ -149,6 +149,7 @@ class Trainer:
         Returns
         -------
         SVIRunResult
+            Params, losses and state, and draws of what was fitted.
         """
         if progressbar is not None:
             self.progressbar = progressbar
