@@ -34,10 +34,12 @@ from pytensor.link.numba.dispatch.basic import (
 from pytensor.link.numba.dispatch.compile_ops import numba_deepcopy
 from pytensor.link.numba.linker import NumbaLinker
 from pytensor.scalar.basic import Composite
+from pytensor.tensor.blockwise import BlockwiseWithCoreShape
 from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.shape import SpecifyShape
 from pytensor.tensor.type_other import NoneTypeT
 
+from pymc_svi.engine.batch_source import batch_lines
 from pymc_svi.engine.loop_source import LoopSource, is_loop
 from pymc_svi.engine.op_source import op_lines
 
@@ -134,6 +136,9 @@ class Source:
                 yield from self.composite(node)
             elif isinstance(node.op, SpecifyShape):
                 yield from self.specified(node)
+            elif isinstance(node.op, BlockwiseWithCoreShape):
+                lines = batch_lines(self, node)
+                yield from [self.call(node)] if lines is None else lines
             elif (lines := op_lines(self, node)) is not None:
                 yield from lines
             else:

@@ -15,6 +15,7 @@ from pytensor.graph.basic import Apply, Variable
 from pytensor.tensor.basic import Alloc, AllocDiag
 from pytensor.tensor.blas import BatchedDot
 from pytensor.tensor.elemwise import DimShuffle
+from pytensor.tensor.extra_ops import CumOp
 from pytensor.tensor.linalg.decomposition.cholesky import Cholesky
 from pytensor.tensor.linalg.solvers.triangular import SolveTriangular
 from pytensor.tensor.math import Dot
@@ -26,6 +27,7 @@ from pytensor.tensor.subtensor import (
 )
 
 from pymc_svi.engine.products import batched_product, column_product, product
+from pymc_svi.engine.rows import take_rows
 
 if TYPE_CHECKING:
     from pymc_svi.engine.linker import Source
@@ -36,6 +38,7 @@ __all__ = ["op_lines"]
 _FEW_ROWS = 32
 # Up to how many numbers it doesn't matter whether the loops over them are vector instructions.
 _FEW_NUMBERS = 256
+_INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")
 # More indices would make the compiled function, which they are part of, long.
 _MANY_PLACES = 10_000
 
@@ -95,15 +98,15 @@ def _reshape(source: Source, node: Apply) -> Iterable[str] | None:
 
 
 def _gather(source: Source, node: Apply) -> Iterable[str] | None:
-    """Take elements at known places."""
+    """Take elements at known places, or whole rows."""
     x, *index = node.inputs
     places = _places(source, x, index, node.op.idx_list)
     if places is None:
-        return None
+        return _gather_rows(source, node)
     array = source.name(x)
-    names = [source.constant(vector) for vector in places]
+    names = [source.constant(along.ravel()) for along in places]
     taken, i = source.local(), source.local()
-    n, shape = len(places[0]), node.outputs[0].type.shape
+    n, shape = places[0].size, node.outputs[0].type.shape
     return [
         f"{taken} = np.empty({n}, dtype=np.{x.type.dtype})",
         f"for {i} in range({n}):",
@@ -112,45 +115,80 @@ def _gather(source: Source, node: Apply) -> Iterable[str] | None:
     ]
 
 
+def _gather_rows(source: Source, node: Apply) -> Iterable[str] | None:
+    """Take rows by their numbers."""
+    x, *index = node.inputs
+    first, *rest = indices_from_subtensor(index, node.op.idx_list)
+    if len(index) != 1 or any(place != slice(None) for place in rest):
+        return None
+    if isinstance(first, slice) or first.type.ndim != 1 or first.type.dtype not in _INTEGERS:
+        return None
+    function = source.refer(take_rows, "take_rows 1")
+    rows = f"{source.name(x)}, {source.name(first)}"
+    return [f"{source.new(node.outputs[0])} = {function}({rows})"]
+
+
 def _scatter(source: Source, node: Apply) -> Iterable[str] | None:
     """Write, or add, elements to known places."""
     x, values, *index = node.inputs
     op = node.op
     places = _places(source, x, index, op.idx_list)
-    if places is None or values.type.shape not in ((), (len(places[0]),)):
+    if places is None:
         return None
-    if op.ignore_duplicates and not op.set_instead_of_inc:
+    shape = values.type.shape
+    if None in shape or (op.ignore_duplicates and not op.set_instead_of_inc):
         return None
     array, value = source.name(x), source.name(values)
-    names = [source.constant(vector) for vector in places]
-    result, i = source.new(node.outputs[0]), source.local()
+    names = [source.constant(along.ravel()) for along in places]
+    result, i, n = source.new(node.outputs[0]), source.local(), places[0].size
     assignment = "=" if op.set_instead_of_inc else "+="
+    lines = [f"{result} = {array if op.inplace else f'{array}.copy()'}"]
+    if all(length == 1 for length in shape):
+        number = f"{value}[{', '.join('0' for _ in shape) or '()'}]"
+    else:
+        numbers, number = source.local(), i
+        lines.append(f"{numbers} = np.ascontiguousarray({value}).reshape(-1)")
+        which = np.broadcast_to(np.arange(np.prod(shape)).reshape(shape), places[0].shape)
+        if which.size > np.prod(shape):  # some numbers go to several places
+            number = f"{source.constant(which.ravel())}[{i}]"
+        number = f"{numbers}[{number}]"
     return [
-        f"{result} = {array if op.inplace else f'{array}.copy()'}",
-        f"for {i} in range({len(places[0])}):",
-        f"    {result}[{_at(names, i)}] {assignment} {value}[{i if values.type.ndim else '()'}]",
+        *lines,
+        f"for {i} in range({n}):",
+        f"    {result}[{_at(names, i)}] {assignment} {number}",
     ]
 
 
 def _places(
     source: Source, x: Variable, index: Sequence[Variable], idx_list: Sequence
 ) -> list[np.ndarray] | None:
-    """Return the elements that known arrays of indices name, as a vector for each axis."""
-    if len(index) != x.type.ndim or None in x.type.shape:
+    """Return the elements that known arrays of indices name: their numbers along each axis.
+
+    There is an array for each of the last axes; all of those before are taken as a whole.
+    """
+    if None in x.type.shape:
         return None
-    if len(indices_from_subtensor(index, idx_list)) != x.type.ndim:
+    asked = indices_from_subtensor(index, idx_list)
+    n_whole = len(asked) - len(index)
+    whole, last = asked[:n_whole], asked[n_whole:]
+    if len(asked) != x.type.ndim or any(place != slice(None) for place in whole):
         return None
-    arrays = [array for variable in index if (array := source.known(variable)) is not None]
-    if len(arrays) < len(index) or any(not a.ndim or a.dtype.kind not in "iu" for a in arrays):
+    if not last or any(isinstance(place, slice) for place in last):
         return None
-    if np.broadcast(*arrays).size > _MANY_PLACES:
+    known = [array for variable in index if (array := source.known(variable)) is not None]
+    if len(known) < len(index) or any(not a.ndim or a.dtype.kind not in "iu" for a in known):
         return None
-    vectors = [array.ravel().astype("int64") for array in np.broadcast_arrays(*arrays)]
+    known = np.broadcast_arrays(*known)
+    lengths = x.type.shape[:n_whole]
+    if np.prod(lengths) * known[0].size > _MANY_PLACES:
+        return None
+    before = np.indices((*lengths, *known[0].shape))[:n_whole]
+    places = [array.astype("int64") for array in np.broadcast_arrays(*before, *known)]
     inside = all(
-        not vector.size or (0 <= vector.min() and vector.max() < length)
-        for vector, length in zip(vectors, x.type.shape, strict=True)
+        not along.size or (0 <= along.min() and along.max() < length)
+        for along, length in zip(places, x.type.shape, strict=True)
     )
-    return vectors if inside else None
+    return places if inside else None
 
 
 def _at(names: Sequence[str], i: str) -> str:
@@ -265,6 +303,25 @@ def _alloc_diag(source: Source, node: Apply) -> Iterable[str] | None:
     ]
 
 
+def _cumulate(source: Source, node: Apply) -> Iterable[str] | None:
+    """Add up, or multiply, the elements along an axis of an array of known shape."""
+    [x], [out] = node.inputs, node.outputs
+    shape, axis = x.type.shape, node.op.axis
+    if None in shape or axis is None or x.type.dtype != out.type.dtype:
+        return None
+    axis %= x.type.ndim
+    name, result = source.name(x), source.new(out)
+    indices = [source.local() for _ in shape]
+    loops = [
+        f"{'    ' * depth}for {index} in range({int(depth == axis)}, {length}):"
+        for depth, (index, length) in enumerate(zip(indices, shape, strict=True))
+    ]
+    last = [f"{index} - 1" if i == axis else index for i, index in enumerate(indices)]
+    operator = "+" if node.op.mode == "add" else "*"
+    line = f"{result}[{', '.join(indices)}] {operator}= {result}[{', '.join(last)}]"
+    return [f"{result} = {name}.copy()", *loops, f"{'    ' * len(shape)}{line}"]
+
+
 def _dot(source: Source, node: Apply) -> Iterable[str] | None:
     """Multiply two matrices, or a matrix and a vector that is a matrix of one column."""
     x, y = node.inputs
@@ -303,6 +360,7 @@ _WRITERS: dict[type, Callable[[Source, Apply], Iterable[str] | None]] = {
     AllocDiag: _alloc_diag,
     BatchedDot: _batched_dot,
     Cholesky: _cholesky,
+    CumOp: _cumulate,
     DimShuffle: _dimshuffle,
     Dot: _dot,
     Reshape: _reshape,

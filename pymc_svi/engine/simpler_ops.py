@@ -14,10 +14,12 @@ from pytensor.compile.mode import Mode, optdb
 from pytensor.compile.rewriting import inline_ofg_node
 from pytensor.graph.basic import Apply, Constant
 from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.link.numba.linker import NumbaLinker
 from pytensor.scalar import AND, OR, Add, Maximum, Minimum, Mul, identity
-from pytensor.tensor.basic import ExtractDiag, Split, expand_dims
+from pytensor.tensor.basic import ExtractDiag, Split
+from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import CAReduce, Elemwise
 
 __all__ = ["with_simpler_ops"]
@@ -44,14 +46,13 @@ def _reduce_an_identity(fgraph: FunctionGraph, node: Apply):
 
 @node_rewriter([ExtractDiag])
 def _slice_a_diagonal(fgraph: FunctionGraph, node: Apply):
-    """Take the main diagonal of a square matrix (or of one in a row of one) as a slice."""
+    """Take the main diagonal of square matrices as a slice."""
     [x] = node.inputs
-    *rows, n, m = x.type.shape or (None, None)
+    *batch, n, m = x.type.shape or (None, None)
     last_two = {node.op.axis1, node.op.axis2} == {x.type.ndim - 2, x.type.ndim - 1}
-    if node.op.offset or not last_two or n is None or n != m or rows not in ([], [1]):
+    if node.op.offset or not last_two or None in x.type.shape or n != m:
         return None
-    diagonal = x.reshape((n * n,))[:: n + 1]
-    return [expand_dims(diagonal, 0) if rows else diagonal]
+    return [x.reshape((*batch, n * n))[..., :: n + 1]]
 
 
 @node_rewriter([Split])
@@ -79,10 +80,29 @@ def _inline_gradients(fgraph: FunctionGraph, node: Apply):
     return inline_ofg_node(node) if type(node.op) is OpFromGraph else None
 
 
+@node_rewriter([Blockwise])
+def _vectorize_graphs(fgraph: FunctionGraph, node: Apply):
+    """Compute an operation that is a graph, such as ``logsumexp``, for a whole batch at a time.
+
+    PyTensor compiles it as a function, which is called for each item of the batch.
+    """
+    core = node.op.core_op
+    if not isinstance(core, OpFromGraph):
+        return None
+    outputs = vectorize_graph(
+        core.inner_outputs, dict(zip(core.inner_inputs, node.inputs, strict=True))
+    )
+    # What follows from inputs alone that the items share would have no batch.
+    same = all(
+        new.type.broadcastable == old.type.broadcastable
+        for new, old in zip(outputs, node.outputs, strict=True)
+    )
+    return outputs if same else None
+
+
 # Before anything else is rewritten (0), so that they share what they have in common.
-optdb.register(
-    "pymc_svi_gradients", dfs_rewriter(_inline_gradients), "pymc_svi_simpler", position=-0.02
-)
+for _name, _rewrite in (("batches", _vectorize_graphs), ("gradients", _inline_gradients)):
+    optdb.register(f"pymc_svi_{_name}", dfs_rewriter(_rewrite), "pymc_svi_simpler", position=-0.02)
 # Before elementwise operations are fused (49).
 for _name, _rewrite in (("diagonals", _slice_a_diagonal), ("parts", _slice_parts)):
     optdb.register(f"pymc_svi_{_name}", dfs_rewriter(_rewrite), "pymc_svi_simpler", position=48.4)

@@ -4,9 +4,12 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 import pytest
+from pytensor.graph.replace import vectorize_graph
 from pytensor.tensor.basic import Alloc, AllocDiag
 from pytensor.tensor.blas import BatchedDot
+from pytensor.tensor.blockwise import BlockwiseWithCoreShape
 from pytensor.tensor.elemwise import DimShuffle
+from pytensor.tensor.extra_ops import CumOp
 from pytensor.tensor.linalg import cholesky, solve_triangular
 from pytensor.tensor.linalg.decomposition.cholesky import Cholesky
 from pytensor.tensor.linalg.solvers.triangular import SolveTriangular
@@ -107,6 +110,96 @@ def test_places_in_several_dimensions_and_one_number_for_all(called):
     assert not {AdvancedSubtensor, AdvancedIncSubtensor} & set(called)
 
 
+def test_known_places_of_each_item_of_a_batch(called):
+    cube = np.random.default_rng(8).normal(size=(2, 5, 3, 3))
+
+    def build(x, y):
+        return [
+            x[..., ROWS, COLUMNS],
+            x[..., ROWS, COLUMNS].inc(y),
+            x[..., ROWS, COLUMNS].set(y[:, :1]),
+        ]
+
+    assert_same(build, cube[0], np.random.default_rng(9).normal(size=(5, 4)))
+    assert_same(lambda x: x[:, :, ROWS, COLUMNS].inc(1.5), cube)
+    assert not {AdvancedSubtensor, AdvancedIncSubtensor} & set(called)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_sums_and_products_along_an_axis(axis, called):
+    def build(x):
+        return [pt.cumsum(x, axis=axis), pt.cumprod(2 * x, axis=axis), x.sum()]
+
+    assert_same(build, CUBE[0])
+    assert CumOp not in called
+
+
+def test_diagonals_of_matrices_in_a_batch():
+    cube = np.random.default_rng(10).normal(size=(2, 3, 3))
+    assert_same(lambda x: pt.diagonal(x, axis1=1, axis2=2), cube)
+    assert_same(lambda x: pt.diagonal(x, axis1=-2, axis2=-1) * 2, cube[None])
+
+
+def test_operations_on_each_item_of_a_batch(called):
+    lower = np.tril(np.random.default_rng(11).normal(size=(5, 3, 3))) + 3 * np.eye(3)
+    right = np.random.default_rng(12).normal(size=(5, 3))
+
+    def build(a, b):
+        covariance = a @ a.mT
+        return [
+            cholesky(covariance),
+            cholesky(covariance[0] * (1 + b[:, :1, None] ** 2)),
+            solve_triangular(a, b, b_ndim=1, lower=True),
+            solve_triangular(a, b.T, b_ndim=2, lower=True),  # one right side for all
+            solve_triangular(a[0], b[..., None], b_ndim=2, lower=True),  # one matrix for all
+        ]
+
+    assert_same(build, lower, right)
+    assert BlockwiseWithCoreShape not in called
+
+
+def test_graphs_on_each_item_of_a_batch():
+    """As of several particles, of whose values a part may be the same for all."""
+    row, weights = pt.vector("row", shape=(4,)), pt.vector("weights", shape=(4,))
+    value = logsumexp(row + pt.log(weights), axis=0)
+    outputs = [value, *pytensor.grad(value, [row, weights])]
+
+    def build(x, y):
+        return [
+            *vectorize_graph(outputs, {row: x, weights: y[:1]}),
+            *vectorize_graph(outputs, {row: x[0], weights: y}),
+        ]
+
+    assert_same(build, WIDE, np.abs(WIDE) + 0.1)
+
+
+@pytest.mark.parametrize("shape", [(7,), (7, 3), (7, 3, 2)])
+def test_rows_by_their_numbers(shape, called):
+    values = np.random.default_rng(4).normal(size=shape)
+    numbers = np.array([3, 0, -1, 6, -7, 3])
+    assert_same(lambda x, rows: [x[rows], (2 * x)[rows], x[::-1][rows + 0]], values, numbers)
+    assert AdvancedSubtensor not in called
+
+
+def test_more_rows_than_memory_is_asked_for_ahead(called):
+    values = np.random.default_rng(5).normal(size=(1_000, 5)).astype("float32")
+    numbers = np.random.default_rng(6).integers(1_000, size=100)
+    for dtype in ("int64", "int32", "uint8"):
+        rows = numbers.astype(dtype)
+        assert_same(lambda x, rows: [x[rows], x.T[:, rows]], values, rows)
+    assert AdvancedSubtensor in called  # of columns
+
+
+@pytest.mark.parametrize("number", [7, -8])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_row_that_does_not_exist_is_an_error(number, reverse):
+    x, rows = pytensor.shared(np.ones((7, 2))), pt.lvector()
+    taken = (x[::-1] if reverse else x)[rows]
+    function = pytensor.function([rows], taken, mode=training_mode())
+    with pytest.raises(IndexError, match="does not exist"):
+        function(np.array([0, number]))
+
+
 def test_places_that_a_loop_is_given(called):
     def build(x):
         last = pytensor.scan(
@@ -132,7 +225,7 @@ def test_the_array_that_is_written_to_stays_as_it_was():
 def test_other_places_are_left_to_functions(called):
     def build(x, i):
         once = x[ROWS].inc(x[:4], ignore_duplicates=True)
-        return [x[[-1, 0]], x[i], x[i].inc(x[:4]), once]
+        return [x[i[:, None]], x[i].inc(x[:4]), once]
 
     assert_same(build, VECTOR, ROWS)
     assert {AdvancedSubtensor, AdvancedIncSubtensor} <= set(called)
