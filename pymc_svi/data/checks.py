@@ -16,8 +16,13 @@ __all__ = ["Batch", "as_numbers", "check_batch", "check_kinds", "checked_arrays"
 Batch = dict[str, np.ndarray]
 
 
-def as_numbers(value: Any, name: str, where: str = "The data") -> np.ndarray:
-    """Return an array in the dtype it is computed in, without missing values."""
+def as_numbers(
+    value: Any, name: str, where: str = "The data", *, finite: bool = True
+) -> np.ndarray:
+    """Return an array in the dtype it is computed in, without missing values.
+
+    With ``finite=False`` numbers that are not finite are left to be found later.
+    """
     if hasattr(value, "detach"):  # a torch tensor
         value = value.detach().cpu().numpy()
     if isinstance(value, np.ma.MaskedArray) and value.mask.any():
@@ -42,8 +47,8 @@ def as_numbers(value: Any, name: str, where: str = "The data") -> np.ndarray:
             sentence(f"{where}: {name!r} has no rows", found="a single number", expected="an array")
         )
     if array.dtype.kind == "f":
-        if not _surely_finite(array) and not (finite := np.isfinite(array)).all():
-            rows = np.flatnonzero(~finite.all(axis=tuple(range(1, array.ndim))))
+        if finite and not _surely_finite(array) and not (ok := np.isfinite(array)).all():
+            rows = np.flatnonzero(~ok.all(axis=tuple(range(1, array.ndim))))
             raise DataError(
                 sentence(
                     f"{where}: {name!r} has values that are NaN or infinite",
@@ -80,8 +85,7 @@ def checked_arrays(arrays: Mapping[str, Any], where: str = "The data") -> Batch:
     checked: dict[str, Any] = {}
     for name, value in arrays.items():
         if isinstance(value, Columns):
-            parts = [as_numbers(column, str(name), where) for column in value.columns]
-            checked[str(name)] = Columns(parts)
+            checked[str(name)] = _checked_columns(value, str(name), where)
         else:
             checked[str(name)] = as_numbers(value, str(name), where)
     if not checked or length_of(checked, where) == 0:
@@ -92,6 +96,13 @@ def checked_arrays(arrays: Mapping[str, Any], where: str = "The data") -> Batch:
             )
         )
     return checked
+
+
+def _checked_columns(value: Columns, name: str, where: str) -> Columns:
+    def parts(finite: bool) -> list[np.ndarray]:
+        return [as_numbers(column, name, where, finite=finite) for column in value.columns]
+
+    return Columns(parts(finite=False), check=lambda: parts(finite=True))
 
 
 def check_batch(batch: Mapping[str, Any], like: Mapping[str, np.ndarray], where: str) -> Batch:

@@ -18,7 +18,8 @@ __all__ = ["ParquetSource"]
 # How many files are held open.
 _OPEN_FILES = 16
 
-# One reads, one puts rows in order, and one trains: with no core left, more would be in their way.
+# One reads, one puts rows in order, and one trains: with no core left, more are in their way, unless
+# these have nothing to do.
 _BUSY_THREADS = 3
 
 
@@ -91,7 +92,7 @@ class ParquetSource(TableSource):
         table = self._opened(file).read_row_group(
             number,
             columns=columns_of(self.columns),
-            use_threads=pyarrow.cpu_count() > _BUSY_THREADS,
+            use_threads=self.is_waited_for or pyarrow.cpu_count() > _BUSY_THREADS,
         )
         arrays: dict[str, Any] = {}
         for name, source in self.columns.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ __all__ = ["Block", "RowSource", "TableSource", "one_ahead"]
 
 
 class Block(NamedTuple):
-    """Rows that are in memory together: those of one batch after the other.
+    """Rows that are in memory together, and which batches they are.
 
     Attributes
     ----------
@@ -26,10 +26,26 @@ class Block(NamedTuple):
         The rows.
     n_batches : int
         How many batches they are; the last of an epoch may have fewer rows.
+    order : numpy.ndarray or None
+        The numbers of the rows, those of one batch after the other; None if they are in order.
     """
 
     rows: Batch
     n_batches: int
+    order: np.ndarray | None
+
+    def batch(self, start: int, stop: int) -> Batch:
+        """Return the rows of a batch, or of a part of one."""
+        which = slice(start, stop) if self.order is None else self.order[start:stop]
+        return {name: array[which] for name, array in self.rows.items()}
+
+
+class _Tables(NamedTuple):
+    """What a block is made of, besides the rows that were left over from the last one."""
+
+    tables: list[Batch]
+    n_batches: int
+    order: np.ndarray | None
 
 
 class TableSource(ABC):
@@ -48,6 +64,8 @@ class TableSource(ABC):
     """
 
     total_size: int
+    # Whether the last table that was read ahead came too late.
+    is_waited_for = False
 
     def __init__(self, batch_size: int, shuffle: bool, drop_last: bool, buffer_size: int):
         self.batch_size, self.shuffle, self.drop_last = batch_size, shuffle, drop_last
@@ -78,48 +96,51 @@ class TableSource(ABC):
         epoch, seed : int
             Which epoch, and the seed of its order.
         ahead : bool, default False
-            Read the next table in another thread while this one is put in order.
+            Read the next tables in another thread while these are in use.
         """
-        tables = self._checked(self.tables(epoch, seed))
+        parts = self._parts(epoch, seed)
+        if ahead:
+            parts = one_ahead(parts, self._note_waiting)
+        left: list[Batch] = []
+        for tables, n_batches, order in parts:
+            block = Block(_joined([*left, *tables]), n_batches, order)
+            if n_batches:
+                yield block
+            rest = block.batch(n_batches * self.batch_size, length_of(block.rows))
+            left = [{name: array.copy() for name, array in rest.items()}]
+
+    def _parts(self, epoch: int, seed: int) -> Iterator[_Tables]:
+        """Yield the tables of each block, with the order of its rows."""
         enough = self.buffer_size if self.shuffle else self.batch_size
         held: list[Batch] = []
-        number = 0
-        for table in one_ahead(tables) if ahead else tables:
+        n_rows = n_blocks = 0
+
+        def part(ragged: bool = False) -> _Tables:
+            order = None
+            if self.shuffle:
+                words = np.random.SeedSequence([seed, epoch, 1, n_blocks])
+                order = rows_in_order(n_rows, words, 0, n_rows)
+            return _Tables(held, n_rows // self.batch_size + ragged, order)
+
+        for table in self._checked(self.tables(epoch, seed)):
             held.append(table)
-            if sum(map(length_of, held)) >= enough:
-                block, left = self._block(held, [seed, epoch, 1, number])
-                yield block
-                held = [left] if length_of(left) else []
-                number += 1
-        if held:
-            block, _ = self._block(held, [seed, epoch, 1, number], self.is_ragged)
-            if block.n_batches:
-                yield block
-
-    def _block(
-        self, tables: Sequence[Batch], seed: Sequence[int], ragged: bool = False
-    ) -> tuple[Block, Batch]:
-        """Make a block of tables; return with it the rows that are in no batch."""
-        n = sum(map(length_of, tables))
-        places = np.arange(n)
-        if self.shuffle:
-            # Only here: loading the compiler takes a moment.
-            from pymc_svi.data.placing import side_by_side
-
-            places = rows_in_order(n, np.random.SeedSequence(seed), 0, n)
-            side_by_side(places, self.batch_size)
-        rows = _joined(tables, places)
-        n_batches = n // self.batch_size + ragged
-        used = n_batches * self.batch_size
-        left = {name: array[used:].copy() for name, array in rows.items()}
-        return Block({name: array[:used] for name, array in rows.items()}, n_batches), left
+            n_rows += length_of(table)
+            if n_rows >= enough:
+                yield part()
+                held = []
+                n_rows %= self.batch_size
+                n_blocks += 1
+        if n_rows:
+            yield part(self.is_ragged)
 
     def batches(self, epoch: int, seed: int) -> Iterator[Batch]:
         """Yield the batches of one epoch."""
         for block in self.blocks(epoch, seed):
             for start in range(0, block.n_batches * self.batch_size, self.batch_size):
-                stop = start + self.batch_size
-                yield {name: array[start:stop] for name, array in block.rows.items()}
+                yield block.batch(start, start + self.batch_size)
+
+    def _note_waiting(self, waiting: bool) -> None:
+        self.is_waited_for = waiting
 
     def _checked(self, tables: Iterable[tuple[str, Batch]]) -> Iterator[Batch]:
         first: Batch | None = None
@@ -176,25 +197,37 @@ class RowSource(TableSource):
             yield f"Rows {start} to {stop}", table
 
 
-def one_ahead[T](items: Iterator[T]) -> Iterator[T]:
-    """Yield items, the next one of which is being made in another thread."""
+def one_ahead[T](
+    items: Iterator[T], note_waiting: Callable[[bool], object] = lambda waiting: None
+) -> Iterator[T]:
+    """Yield items, the next one of which is being made in another thread.
+
+    ``note_waiting`` is told of each whether it is waited for.
+    """
     end = object()
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="reading") as thread:
         coming = thread.submit(next, items, end)
-        while (item := coming.result()) is not end:
+        while True:
+            note_waiting(not coming.done())
+            item = coming.result()
+            if item is end:
+                return
             coming = thread.submit(next, items, end)
             yield item  # type: ignore[misc]
 
 
-def _joined(tables: Sequence[Batch], places: np.ndarray) -> Batch:
-    """Put tables together, each row at its place."""
-    ends = np.cumsum([length_of(table) for table in tables])
+def _joined(tables: Sequence[Batch]) -> Batch:
+    """Put tables below each other."""
     joined = {}
+    ends = np.cumsum([length_of(table) for table in tables])
     for name, first in tables[0].items():
-        out = joined[name] = np.empty((len(places), *first.shape[1:]), dtype=first.dtype)
-        for table, rows in zip(tables, np.split(places, ends[:-1]), strict=True):
+        if len(tables) == 1 and isinstance(first, np.ndarray):
+            joined[name] = first
+            continue
+        joined[name] = np.empty((ends[-1], *first.shape[1:]), dtype=first.dtype)
+        for table, part in zip(tables, np.split(joined[name], ends[:-1]), strict=True):
             if isinstance(table[name], Columns):
-                table[name].put(out, rows)
+                table[name].put(part)
             else:
-                out[rows] = table[name]
+                part[:] = table[name]
     return joined

@@ -17,7 +17,6 @@ from pyarrow import parquet
 from pymc_svi import SVI, DataLoader, Trainer, callbacks
 from pymc_svi.data import DataError
 from pymc_svi.data.columns import Columns
-from pymc_svi.data.placing import side_by_side
 from pymc_svi.data.tables import one_ahead
 from pymc_svi.guides import AutoNormal
 
@@ -247,22 +246,29 @@ def test_a_bad_batch_leaves_nothing_half_updated(tmp_path):
 def test_columns_are_put_into_rows(n_columns):
     rng = np.random.default_rng(0)
     columns = [rng.integers(0, 5, 10_000), *rng.normal(size=(n_columns - 1, 10_000))]
-    rows = rng.permutation(10_000)
     out = np.empty((10_000, n_columns))
-    Columns(columns).put(out, rows)
-    np.testing.assert_array_equal(out[rows], np.column_stack(columns))
+    Columns(columns).put(out)
+    np.testing.assert_array_equal(out, np.column_stack(columns))
 
 
-@pytest.mark.parametrize(("n", "size"), [(1_000, 10), (1_003, 10), (7, 10)])
-def test_rows_that_are_written_side_by_side_stay_in_their_batch(n, size):
-    places = np.random.default_rng(0).permutation(n)
-    written = places.copy()
-    side_by_side(written, size)
-    np.testing.assert_array_equal(written // size, places // size)
-    order = np.argsort(written)
-    np.testing.assert_array_equal(np.sort(written), np.arange(n))
-    for start in range(0, n, size):
-        assert (np.diff(order[start : start + size]) > 0).all()
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("column", [0, 3, 4])  # in and behind a group of four
+def test_columns_say_where_a_number_is_not_finite(bad, column, tmp_path):
+    columns = {f"x{i}": np.arange(6_000.0) for i in range(5)}
+    columns[f"x{column}"][5_432] = bad
+    parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet", row_group_size=2_000)
+    loader = DataLoader.from_parquet(tmp_path, {"X": list(columns)}, batch_size=10)
+    message = "a.parquet, row group 2: 'X' has values that are NaN.*the first is row 1432"
+    with pytest.raises(DataError, match=message):
+        list(loader)
+
+
+def test_numbers_whose_sum_is_too_large_are_taken():
+    looked: list[str] = []
+    columns = Columns(np.full((5, 3), 1e308), check=lambda: looked.append("closer"))
+    columns.put(out := np.empty((3, 5)))
+    np.testing.assert_array_equal(out, 1e308)
+    assert looked == ["closer"]
 
 
 def test_more_files_than_are_held_open(tmp_path):
@@ -301,6 +307,7 @@ def test_an_epoch_that_is_left_ends_its_reading(tmp_path):
     ahead = loader.source.blocks(0, 3, ahead=True)
     for mine, plain in zip(ahead, loader.source.blocks(0, 3), strict=False):
         np.testing.assert_array_equal(mine.rows["x"], plain.rows["x"])
+        np.testing.assert_array_equal(mine.order, plain.order)
         np.testing.assert_array_equal(mine.rows["x"], mine.rows["y"])
         break
     ahead.close()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from typing import Any
 
+import numpy as np
 import pytensor
 import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
@@ -33,18 +35,19 @@ class TableFeed(ReadAheadFeed):
             name: pytensor.shared(array, name=f"data/{name}", shape=(None, *array.shape[1:]))
             for name, array in self.first.items()
         }
+        self.order = pytensor.shared(np.zeros(0, dtype="int64"), name="data/order")
         start = (self.counter - self.offset) * self.source.batch_size
-        self.expressions = {
-            name: self._sized(array[start : start + self.source.batch_size])
-            for name, array in self.block.items()
-        }
+        rows: Any = slice(start, start + self.source.batch_size)
+        if self.source.shuffle:
+            rows = self._sized(self.order[rows])
+        self.expressions = {name: self._sized(array[rows]) for name, array in self.block.items()}
 
     @property
     def in_background(self) -> bool:
-        """Whether rows are put in order in a thread of their own.
+        """Whether columns are put into rows in a thread of their own.
 
         Tables are read in another one. On two cores these are as many as can work at a time, and
-        rows are best put in order on the core that will use them.
+        rows are best put together on the core that will use them.
         """
         return self.loader.prefetch and (os.cpu_count() or 1) > 2
 
@@ -61,6 +64,8 @@ class TableFeed(ReadAheadFeed):
             for block in self.source.blocks(epoch, self.seed, ahead=self.loader.prefetch):
                 if begin + block.n_batches > step:
                     values = {self.block[name]: array for name, array in block.rows.items()}
+                    if block.order is not None:
+                        values[self.order] = block.order
                     yield Part(begin, block.n_batches, values)
                 begin += block.n_batches
             epoch += 1
