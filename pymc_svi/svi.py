@@ -488,7 +488,7 @@ def _check_num_steps(num_steps: Any) -> None:
             sentence(
                 "run: the first argument is the number of steps",
                 found=f"{num_steps!r} of type {type(num_steps).__name__}",
-                fix="Write svi.run(5_000, *args)",
+                fix="Write svi.run(5_000, *args, random_seed=0)",
             )
         )
     if num_steps < 1:

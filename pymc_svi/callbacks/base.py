@@ -142,6 +142,18 @@ class _Approximation:
         self.params = [pytensor.shared(v, name=name) for name, v in moment.state.params.items()]
         self.moment = moment
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # what Python itself asks for
+            raise AttributeError(name)
+        raise AttributeError(
+            sentence(
+                f"The approximation that a callback sees has no {name!r}",
+                found="its `params`, a list of shared variables, and its `moment`",
+                fix="Write a callback of one argument, whose `params` are constrained values by name: "
+                "Tracker(loc=lambda moment: moment.params['x_auto_loc'])",
+            )
+        )
+
 
 def as_callback(callback: Any) -> Callback:
     """Return what a user gave as a callback.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from pymc_svi.callbacks.base import Callback, Moment
@@ -21,6 +23,9 @@ class EarlyStopping(Callback):
         What counts as an improvement.
     every : int, default 100
         Steps between calls; the mean loss over them is compared.
+    monitor : callable, optional
+        A function of a :class:`Moment` whose number is compared instead; smaller is better. A
+        callback whose result it uses comes before this one, and has the same ``every``.
 
     Examples
     --------
@@ -34,11 +39,23 @@ class EarlyStopping(Callback):
     Traceback (most recent call last):
     ...
     StopIteration: The mean loss of 2 steps has not improved on 1.5 in 1 calls
+
+    By the ELBO of data that are held out:
+
+    >>> held_out = callbacks.HeldOutELBO({"y": np.array([0.1, -0.2])})
+    >>> stop = callbacks.EarlyStopping(monitor=lambda moment: -held_out.elbos[-1])
+    >>> both = [held_out, stop]  # in this order
     """
 
-    def __init__(self, patience: int = 10, min_delta: float = 0.0, every: int = 100):
+    def __init__(
+        self,
+        patience: int = 10,
+        min_delta: float = 0.0,
+        every: int = 100,
+        monitor: Callable[[Moment], float] | None = None,
+    ):
         super().__init__(every)
-        self.patience, self.min_delta = patience, min_delta
+        self.patience, self.min_delta, self.monitor = patience, min_delta, monitor
         self.start()
 
     def start(self) -> None:
@@ -46,16 +63,21 @@ class EarlyStopping(Callback):
         self.best, self.waited = np.inf, 0
 
     def __call__(self, moment: Moment) -> None:
-        """Compare the recent losses with the best."""
-        recent = float(np.nanmean(moment.losses[-self.every :]))
+        """Compare the recent losses, or what is monitored, with the best."""
+        if self.monitor is None:
+            recent = float(np.nanmean(moment.losses[-self.every :]))
+        else:
+            recent = float(self.monitor(moment))
         if recent < self.best - self.min_delta:
             self.best, self.waited = recent, 0
             return
         self.waited += 1
         if self.waited >= self.patience:
+            what = (
+                f"mean loss of {self.every} steps" if self.monitor is None else "monitored number"
+            )
             raise StopIteration(
-                f"The mean loss of {self.every} steps has not improved on {self.best:g} "
-                f"in {self.waited} calls"
+                f"The {what} has not improved on {self.best:g} in {self.waited} calls"
             )
 
 

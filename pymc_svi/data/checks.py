@@ -110,7 +110,7 @@ def check_batch(batch: Mapping[str, Any], like: Mapping[str, np.ndarray], where:
     if set(batch) != set(like):
         missing = [name for name in like if name not in batch]
         extra = [name for name in batch if name not in like]
-        hint = did_you_mean(missing[0], extra) if missing else ""
+        hint = did_you_mean(extra[0], missing) if extra else ""
         raise DataError(
             sentence(
                 f"{where} has other columns than the first",

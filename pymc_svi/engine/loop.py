@@ -170,8 +170,8 @@ def _raise_non_finite(
             f"The fit broke at step {before.step}: {what}",
             found="; ".join([*training.odd_data(), _short(params)]),
             fix=f"{clean}The state before it is in the error's `state`. {scale or 'Try '}a smaller step size, "
-            "optim.ClippedAdam, another starting point, or run(..., stable_update=True) to "
-            "leave such steps out",
+            "optim.ClippedAdam or another starting point. To leave such steps out: run(..., "
+            "stable_update=True) or Trainer(..., on_nonfinite='skip')",
         ),
         step=before.step,
         site=site,

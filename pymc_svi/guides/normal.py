@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pymc as pm
@@ -120,7 +120,16 @@ def normal_log_density(value: Variable, loc: Variable, scale: Variable) -> Varia
 
 
 def check_init_scale(guide: str, init_scale: float) -> float:
-    """Return a starting scale as a float if it is positive."""
+    """Return a starting scale as a float if it is a positive number."""
+    if isinstance(init_scale, Mapping) or np.ndim(init_scale) != 0:
+        raise TypeError(
+            sentence(
+                f"{guide}: init_scale is one number, in unconstrained space",
+                found=repr(init_scale),
+                fix="For a scale of each site, start the params there: "
+                "run(n, init_params={'x_auto_scale': 0.5})",
+            )
+        )
     if not init_scale > 0:
         raise ValueError(sentence(f"{guide}: init_scale must be positive", found=repr(init_scale)))
     return float(init_scale)

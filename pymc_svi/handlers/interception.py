@@ -120,6 +120,9 @@ def _emit_sample(register, model, rv, name, data, kwargs) -> Variable:
         if site.value is None:
             site.value = site.dist
 
+    infer = dict(_INFER.get())
+    if kwargs.get("total_size") is not None:
+        infer["total_size"] = kwargs["total_size"]
     site = Site(
         "sample",
         full_name,
@@ -131,7 +134,7 @@ def _emit_sample(register, model, rv, name, data, kwargs) -> Variable:
             rv, kwargs.get("default_transform", UNSET), kwargs.get("transform", UNSET)
         ),
         initval=kwargs.get("initval"),
-        infer=dict(_INFER.get()),
+        infer=infer,
         default=default,
     )
     imputed = _IMPUTED.get()

@@ -17,6 +17,7 @@ from pymc_svi.objectives.pairing_checks import (
     check_same_labels,
     check_same_latents,
     check_site_pair,
+    check_total_sizes,
 )
 
 __all__ = ["paired_traces"]
@@ -72,6 +73,7 @@ def paired_traces(
     model_trace = trace(meet(left_out, trace=guide_trace)).get_trace(*args, **kwargs)
     check_order(model_trace, guide_trace)
     check_same_latents(model_trace, guide_trace)
+    check_total_sizes(model_trace, guide_trace)
     check_plates(model_trace)
     check_plates_match(model_trace, guide_trace)
     drawn = [site.value for site in guide_trace.latent.values()]

@@ -28,6 +28,7 @@ __all__ = [
     "check_same_labels",
     "check_same_latents",
     "check_site_pair",
+    "check_total_sizes",
 ]
 
 
@@ -191,6 +192,22 @@ def check_order(model_trace: Trace, guide_trace: Trace) -> None:
             PairingError,
             default="warn",
         )
+
+
+def check_total_sizes(*traces: Trace) -> None:
+    """Check that no latent site has a ``total_size``, which weights what is observed only."""
+    for traced in traces:
+        for name, site in traced.latent.items():
+            if (size := site.infer.get("total_size")) is not None:
+                raise PairingError(
+                    sentence(
+                        f"Site {name!r} has a total_size but is not observed: its density would not "
+                        "be weighted",
+                        found=f"total_size={size}",
+                        fix="Put it into plate(name, size, subsample_size=...), or leave total_size "
+                        "out and let a Trainer with a DataLoader weight the rows of its batches",
+                    )
+                )
 
 
 def check_same_latents(model_trace: Trace, guide_trace: Trace) -> None:

@@ -16,6 +16,7 @@ from pyarrow import parquet
 
 from pymc_svi import SVI, DataLoader, Trainer, callbacks
 from pymc_svi.data import DataError
+from pymc_svi.data.checks import check_batch
 from pymc_svi.data.columns import Columns
 from pymc_svi.data.tables import one_ahead
 from pymc_svi.guides import AutoNormal
@@ -126,6 +127,11 @@ def test_wrong_columns_are_named():
 def test_a_stream_needs_its_total_size():
     with pytest.raises(DataError, match="total_size=1_000_000"):
         fit(DataLoader(iter([{"y": Y}])))
+
+
+def test_a_misspelt_column_of_a_batch_is_suggested():
+    with pytest.raises(DataError, match=r"other columns.*Did you mean 'yields'\?"):
+        check_batch({"yield": Y}, {"yields": Y}, "The batch")
 
 
 @pytest.mark.parametrize("prefetch", [True, False])

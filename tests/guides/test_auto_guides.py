@@ -91,6 +91,8 @@ def test_observed_sites_factors_and_deterministics_are_left_out(guide):
 @GUIDES
 @pytest.mark.parametrize("scale", [0, 0.0, -1.0, np.nan])
 def test_a_starting_scale_that_is_not_positive_is_refused(guide, scale):
+    with pytest.raises(TypeError, match=r"one number, in unconstrained.*init_params=\{'x_auto_s"):
+        guide(eight_schools(), init_scale={"mu": 0.1})
     with pytest.raises(ValueError, match=f"{guide.__name__}: init_scale must be positive"):
         guide(eight_schools(), init_scale=scale)
 

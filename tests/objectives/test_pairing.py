@@ -16,6 +16,7 @@ from pymc.distributions import transforms as tr
 from pymc_svi import (
     ELBO,
     SVI,
+    Predictive,
     RenyiELBO,
     Trace_MMD,
     constraints,
@@ -52,6 +53,22 @@ def refusal(model, guide, error=PairingError, **settings) -> str:
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
     return messages[0]
+
+
+# --- sizes ----------------------------------------------------------------------------------
+
+
+def test_a_total_size_of_a_latent_site_is_refused_as_it_would_weight_nothing():
+    def model(y):
+        z = pm.Normal("z", shape=2, total_size=10)
+        pm.Normal("y", z, observed=y, total_size=10)
+
+    def guide(y):
+        pm.Normal("z", learned(2), shape=2)
+
+    with pytest.raises(PairingError, match=r"'z' has a total_size but is not observed.*=10.*plate"):
+        SVI(model, guide).build_loss(np.zeros(2))
+    Predictive(model, num_samples=2)(None, random_seed=0)  # where y is drawn
 
 
 # --- names ------------------------------------------------------------------------------------

@@ -139,6 +139,8 @@ def test_callbacks_of_pymc_work():
 
     result = trainer(CheckParametersConvergence(every=1, tolerance=10.0)).fit(n=500, random_seed=0)
     assert len(result.losses) == 200
+    with pytest.raises(AttributeError, match="callback sees has no 'mean'.*moment.params"):
+        trainer(lambda approx, losses, i: approx.mean).fit(n=1)
 
 
 def test_early_stopping_and_convergence_end_the_fit():
@@ -146,6 +148,17 @@ def test_early_stopping_and_convergence_end_the_fit():
     assert len(trainer(stop).fit(n=100, random_seed=0).losses) == 20
     converged = callbacks.CheckParametersConvergence(every=10, tolerance=10.0)
     assert len(trainer(converged).fit(n=100, random_seed=0).losses) == 20
+
+
+def test_early_stopping_may_look_at_data_that_are_held_out():
+    # The loss still falls, while rows that are far from the others get ever less likely.
+    far = callbacks.HeldOutELBO({"y": np.full(10, -5.0)}, every=10)
+    stop = callbacks.EarlyStopping(2, every=10, monitor=lambda moment: -far.elbos[-1])
+    result = trainer(far, stop).fit(n=200, random_seed=0)
+    best = int(np.argmax(far.elbos))
+    assert len(far.elbos) == best + 3 and len(result.losses) == 10 * len(far.elbos) < 200
+    with pytest.raises(StopIteration, match="monitored number has not improved on"):
+        stop(callbacks.Moment(result.state, result.losses))
 
 
 def test_trackers_record():
