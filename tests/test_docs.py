@@ -12,7 +12,14 @@ from pymc_svi import guides, handlers, objectives
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = ["choosing.md", "discrete_sites.md", "handlers.md", "objectives.md"]
+PAGES = [
+    "choosing.md",
+    "discrete_sites.md",
+    "handlers.md",
+    "migrating.md",
+    "objectives.md",
+    "training.md",
+]
 
 
 @pytest.mark.parametrize("page", PAGES)
