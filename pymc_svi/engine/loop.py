@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn
 
@@ -14,7 +15,7 @@ from pymc_svi.engine.state import SVIState
 from pymc_svi.engine.training import Training
 from pymc_svi.errors import NonFiniteError, quoted, sentence
 
-__all__ = ["run_steps"]
+__all__ = ["check_data", "run_steps", "warn_of_interrupt"]
 
 # How long one compiled call should take: short enough for the progress bar and Ctrl-C to feel
 # immediate, long enough for what happens between calls to cost nothing.
@@ -67,6 +68,11 @@ def run_steps(
     ------
     NonFiniteError
         At the first loss or gradient that is not finite, unless ``stable``.
+
+    Warns
+    -----
+    UserWarning
+        If it is interrupted by Ctrl-C: the steps taken until then are returned, as by PyMC.
     """
     chunk = training.chunk(stable)
     training.load(state)
@@ -76,29 +82,46 @@ def run_steps(
     # What a chunk starts from: needed to go back to the step before a failure.
     safe = state
     with Progress(num_steps, progressbar) as progress:
-        while done < num_steps:
-            size = min(size, num_steps - done)
-            if callbacks:
-                size = min(size, every - (state.step + done) % every)
-            if training.feed is not None:
-                size = training.feed.prepare(state.step + done, size)
-            began = time.perf_counter()
-            new = losses[done : done + size] = chunk(size)
-            elapsed = time.perf_counter() - began
-            if not stable and not np.isfinite(new).all():
-                first_bad = int(np.flatnonzero(~np.isfinite(new))[0])
-                _raise_non_finite(training, safe, first_bad, losses[: done + first_bad])
-            reached = training.save(state.step + done + size)
-            if not stable and not _is_finite(reached):
-                _raise_non_finite(training, safe, size, losses[: done + size])
-            safe = reached
-            done += size
-            size = _next_size(size, elapsed)
-            progress.update(losses[:done])
-            due = safe.step % every == 0 or done == num_steps
-            if due and _stopped(callbacks, safe, losses[:done]):
-                break
+        try:
+            while done < num_steps:
+                size = min(size, num_steps - done)
+                if callbacks:
+                    size = min(size, every - (state.step + done) % every)
+                if training.feed is not None:
+                    size = training.feed.prepare(state.step + done, size)
+                began = time.perf_counter()
+                new = losses[done : done + size] = chunk(size)
+                elapsed = time.perf_counter() - began
+                if not stable and not np.isfinite(new).all():
+                    first_bad = int(np.flatnonzero(~np.isfinite(new))[0])
+                    _raise_non_finite(training, safe, first_bad, losses[: done + first_bad])
+                reached = training.save(state.step + done + size)
+                if not stable and not _is_finite(reached):
+                    _raise_non_finite(training, safe, size, losses[: done + size])
+                safe, done = reached, done + size
+                size = _next_size(size, elapsed)
+                progress.update(losses[:done])
+                due = safe.step % every == 0 or done == num_steps
+                if due and _stopped(callbacks, safe, losses[:done]):
+                    break
+        except KeyboardInterrupt:
+            if not done:
+                raise
+            warn_of_interrupt(done, num_steps)
     return safe, losses[:done].copy()
+
+
+def warn_of_interrupt(done: int, num_steps: int) -> None:
+    """Warn that a fit ended early, by Ctrl-C."""
+    warnings.warn(
+        sentence(
+            f"The fit was interrupted after {done:,} of {num_steps:,} steps",
+            found="the result of these",
+            fix="Go on from it with init_state=result in run, resume=result in Trainer.fit",
+        ),
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 def check_data(training: Training, state: SVIState) -> None:

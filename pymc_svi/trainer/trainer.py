@@ -16,7 +16,7 @@ from pymc_svi.callbacks import Checkpoint, Moment, ProgressBar, as_callback
 from pymc_svi.checkpoint import FILE_NAME, SavedFit, check_same, load_fit
 from pymc_svi.data import DataLoader
 from pymc_svi.engine import Arguments, SVIState, seed_sequence
-from pymc_svi.engine.loop import run_steps
+from pymc_svi.engine.loop import run_steps, warn_of_interrupt
 from pymc_svi.engine.progress import Progress
 from pymc_svi.engine.seeds import generator_to_array, spawn_generators
 from pymc_svi.errors import NonFiniteError, sentence
@@ -326,7 +326,7 @@ class Trainer:
             losses, first = list(saved.losses), saved.state.step
         if feed is not None:
             feed.begin(first, num_steps - first)
-        step = first
+        step, n_before = first, len(losses)
 
         def reached() -> SVIState:
             return SVIState(dict(method.state), {}, np.zeros((0, 6), np.uint64), step)
@@ -351,6 +351,11 @@ class Trainer:
                             callback(moment)
         except StopIteration:
             pass
+        except KeyboardInterrupt:
+            step = first + len(losses) - n_before
+            if step == first:
+                raise
+            warn_of_interrupt(step, num_steps)
         finally:
             if feed is not None:
                 feed.close()
@@ -367,7 +372,11 @@ class Trainer:
     def _one_step(self, method: Inference, batch: Any, step: int, losses: list[float]) -> float:
         """Take a step; one whose loss is not finite is taken back."""
         before = method.state
-        loss = float(method.step(batch))
+        try:
+            loss = float(method.step(batch))
+        except KeyboardInterrupt:
+            method.state = before
+            raise
         if np.isfinite(loss):
             return loss
         method.state = before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import pickle
+import signal
 
 import numpy as np
 import pymc as pm
@@ -12,7 +13,7 @@ import pytensor.tensor as pt
 import pytest
 
 from pymc_svi import SVI, Trace_ELBO, constraints, optim, param
-from pymc_svi.engine import loop
+from pymc_svi.engine import Training, loop
 from pymc_svi.errors import NonFiniteError
 from tests.models import MEASUREMENTS, normal_mean, normal_mean_guide
 
@@ -172,6 +173,28 @@ def test_stop_iteration_ends_the_fit_where_it_was_raised(svi, whole, monkeypatch
     assert result.state.step == 200
     resumed = svi.run(100, MEASUREMENTS, init_state=result.state, progressbar=False)
     assert resumed.state == whole.state
+
+
+def test_ctrl_c_ends_a_fit_with_the_steps_that_were_taken(svi, whole):
+    def press(state, losses):
+        if state.step == 200:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.warns(UserWarning, match="interrupted after 200 of 300 steps.*init_state=result"):
+        result = svi.run(300, MEASUREMENTS, **SETTINGS, callbacks=[press])
+    np.testing.assert_array_equal(result.losses, whole.losses[:200])
+    rest = svi.run(100, MEASUREMENTS, progressbar=False, init_state=result)
+    assert rest.state == whole.state
+
+
+def test_ctrl_c_before_the_first_step_is_not_swallowed(svi, monkeypatch):
+    monkeypatch.setattr(Training, "chunk", lambda self, stable: _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        svi.run(300, MEASUREMENTS, **SETTINGS)
+
+
+def _interrupt(*args):
+    raise KeyboardInterrupt
 
 
 def test_other_exceptions_of_a_callback_reach_the_user(svi):

@@ -288,6 +288,31 @@ def test_steps_of_ones_own_that_are_not_finite_are_taken_back():
     np.testing.assert_array_equal(result.losses, [1.0, 2.0, np.nan, np.nan, np.nan])
 
 
+def test_ctrl_c_ends_a_fit_with_the_steps_that_were_taken(tmp_path):
+    class Mine(Inference):
+        def init(self):
+            self.pressed, self.total = False, 0.0
+
+        def step(self, batch):
+            self.total += batch["y"].sum()
+            if len(seen) == 7 and not self.pressed:
+                raise KeyboardInterrupt  # half-way through a step
+            seen.append(self.total)
+            return self.total
+
+    def fit(n, *called, resume=False):
+        loader = DataLoader({"y": Y}, batch_size=20)
+        return Trainer(Mine(), loader, called).fit(n=n, random_seed=0, resume=resume)
+
+    seen = []
+    with pytest.warns(UserWarning, match="interrupted after 7 of 12 steps"):
+        result = fit(12)
+    assert result.state.step == 7 and len(result.losses) == 7
+    assert result.params["total"] == seen[-1]
+    seen = [0.0] * 8  # so that it is not pressed again
+    np.testing.assert_array_equal(fit(12, resume=result).losses, fit(12).losses)
+
+
 # --- what callbacks see -----------------------------------------------------------------------
 
 
