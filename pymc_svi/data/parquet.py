@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,13 @@ from pymc_svi.errors import quoted, sentence
 
 __all__ = ["ParquetSource"]
 
-# How many files are held open.
-_OPEN_FILES = 16
+# Row groups with more bytes are read in parts: the default of pyarrow is a million rows.
+_BYTES_AT_ONCE = 64_000_000
+_BYTES_OF_A_PART = 16_000_000
+
+# Files are closed once so much of them was read: what was read of a mapped file counts as memory of the
+# process until then.
+_BYTES_MAPPED = 256_000_000
 
 # One reads, one puts rows in order, and one trains: with no core left, more are in their way, unless
 # these have nothing to do.
@@ -53,6 +58,7 @@ class ParquetSource(TableSource):
         if not self.files:
             raise DataError(sentence("There are no Parquet files", found=str(path)))
         self.groups: list[tuple[Path, int]] = []
+        self._metadata: dict[Path, Any] = {}  # takes longer to read than a row group
         self.total_size = 0
         schema: list[str] | None = None
         for file in self.files:
@@ -67,10 +73,12 @@ class ParquetSource(TableSource):
                         )
                     )
                 schema = schema or names
+                self._metadata[file] = opened.metadata
                 self.groups += [(file, i) for i in range(opened.metadata.num_row_groups)]
                 self.total_size += opened.metadata.num_rows
         assert schema is not None
         self._open: dict[Path, Any] = {}
+        self._n_mapped = 0
         self.columns = dict(columns) if columns else {name: name for name in schema}
         unknown = [name for name in columns_of(self.columns) if name not in schema]
         if unknown:
@@ -81,19 +89,32 @@ class ParquetSource(TableSource):
             raise DataError(sentence("The Parquet files have no rows", found=str(path)))
 
     def tables(self, epoch: int, seed: int) -> Iterator[tuple[str, Batch]]:
-        """Yield row groups."""
-        for file, number in self._in_order(self.groups, epoch, seed):
-            yield f"{file.name}, row group {number}", self._read((file, number))
-
-    def _read(self, group: tuple[Path, int]) -> Batch:
-        file, number = group
+        """Yield row groups, large ones in parts."""
         import pyarrow
 
-        table = self._opened(file).read_row_group(
-            number,
-            columns=columns_of(self.columns),
-            use_threads=self.is_waited_for or pyarrow.cpu_count() > _BUSY_THREADS,
-        )
+        for file, number in self._in_order(self.groups, epoch, seed):
+            where = f"{file.name}, row group {number}"
+            group = self._metadata[file].row_group(number)
+            opened = self._opened(file, group.total_byte_size)
+            n_rows = group.num_rows
+            row_bytes = 8 * len(columns_of(self.columns))  # of numbers in memory
+            if n_rows * row_bytes <= _BYTES_AT_ONCE:
+                yield where, self._arrays(self._read(opened.read_row_group, number))
+                continue
+            size = max(self.batch_size, _BYTES_OF_A_PART // row_bytes)
+            start = 0
+            for part in self._read(opened.iter_batches, size, row_groups=[number]):
+                rows = f"rows {start} to {start + len(part)}"
+                start += len(part)
+                yield f"{where}, {rows}", self._arrays(pyarrow.Table.from_batches([part]))
+
+    def _read(self, read: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        import pyarrow
+
+        threads = self.pace.is_late or pyarrow.cpu_count() > _BUSY_THREADS
+        return read(*args, columns=columns_of(self.columns), use_threads=threads, **kwargs)
+
+    def _arrays(self, table: Any) -> Batch:
         arrays: dict[str, Any] = {}
         for name, source in self.columns.items():
             if isinstance(source, str):
@@ -102,15 +123,19 @@ class ParquetSource(TableSource):
                 arrays[name] = Columns([_column(table, column) for column in source])
         return arrays
 
-    def _opened(self, file: Path) -> Any:
-        """Return a file that is open: its footer takes longer to read than a row group."""
+    def _opened(self, file: Path, n_bytes: int) -> Any:
+        """Return a file that is mapped into memory, to read some bytes of it."""
         import pyarrow.parquet as parquet
 
+        self._n_mapped += n_bytes
+        if self._n_mapped > _BYTES_MAPPED:
+            for opened in self._open.values():
+                opened.close()
+            self._open, self._n_mapped = {}, n_bytes
         if file not in self._open:
-            while len(self._open) >= _OPEN_FILES:
-                self._open.pop(next(iter(self._open))).close()
-            # Mapped and without pre-buffering: the memory of one row group and no more.
-            self._open[file] = parquet.ParquetFile(file, memory_map=True)
+            # Without pre-buffering: the memory of one row group and no more.
+            metadata = self._metadata[file]
+            self._open[file] = parquet.ParquetFile(file, metadata=metadata, memory_map=True)
         return self._open[file]
 
 

@@ -3,49 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from pymc_svi.data.checks import Batch, DataError, check_kinds, checked_arrays, length_of
-from pymc_svi.data.columns import Columns
-from pymc_svi.data.shuffling import rows_in_order
+from pymc_svi.data.blocks import Block, Cut, Pace
+from pymc_svi.data.checks import Batch, DataError, check_kinds, checked_arrays
 from pymc_svi.errors import sentence
 
-__all__ = ["Block", "RowSource", "TableSource", "one_ahead"]
-
-
-class Block(NamedTuple):
-    """Rows that are in memory together, and which batches they are.
-
-    Attributes
-    ----------
-    rows : dict of str to numpy.ndarray
-        The rows.
-    n_batches : int
-        How many batches they are; the last of an epoch may have fewer rows.
-    order : numpy.ndarray or None
-        The numbers of the rows, those of one batch after the other; None if they are in order.
-    """
-
-    rows: Batch
-    n_batches: int
-    order: np.ndarray | None
-
-    def batch(self, start: int, stop: int) -> Batch:
-        """Return the rows of a batch, or of a part of one."""
-        which = slice(start, stop) if self.order is None else self.order[start:stop]
-        return {name: array[which] for name, array in self.rows.items()}
-
-
-class _Tables(NamedTuple):
-    """What a block is made of, besides the rows that were left over from the last one."""
-
-    tables: list[Batch]
-    n_batches: int
-    order: np.ndarray | None
+__all__ = ["RowSource", "TableSource"]
 
 
 class TableSource(ABC):
@@ -64,12 +30,11 @@ class TableSource(ABC):
     """
 
     total_size: int
-    # Whether the last table that was read ahead came too late.
-    is_waited_for = False
 
     def __init__(self, batch_size: int, shuffle: bool, drop_last: bool, buffer_size: int):
         self.batch_size, self.shuffle, self.drop_last = batch_size, shuffle, drop_last
         self.buffer_size = max(buffer_size, batch_size)
+        self.pace = Pace()
 
     @property
     def n_batches(self) -> int:
@@ -88,59 +53,24 @@ class TableSource(ABC):
     def blocks(self, epoch: int, seed: int, ahead: bool = False) -> Iterator[Block]:
         """Yield the rows of one epoch, those of many batches at a time.
 
-        A block is filled from the tables until it has ``buffer_size`` rows, which are shuffled;
-        the rows that are left over behind its last batch start the next block.
-
         Parameters
         ----------
         epoch, seed : int
             Which epoch, and the seed of its order.
         ahead : bool, default False
-            Read the next tables in another thread while these are in use.
+            Read the next tables in another thread while a block is in use.
         """
-        parts = self._parts(epoch, seed)
-        if ahead:
-            parts = one_ahead(parts, self._note_waiting)
-        left: list[Batch] = []
-        for tables, n_batches, order in parts:
-            block = Block(_joined([*left, *tables]), n_batches, order)
-            if n_batches:
-                yield block
-            rest = block.batch(n_batches * self.batch_size, length_of(block.rows))
-            left = [{name: array.copy() for name, array in rest.items()}]
-
-    def _parts(self, epoch: int, seed: int) -> Iterator[_Tables]:
-        """Yield the tables of each block, with the order of its rows."""
         enough = self.buffer_size if self.shuffle else self.batch_size
-        held: list[Batch] = []
-        n_rows = n_blocks = 0
-
-        def part(ragged: bool = False) -> _Tables:
-            order = None
-            if self.shuffle:
-                words = np.random.SeedSequence([seed, epoch, 1, n_blocks])
-                order = rows_in_order(n_rows, words, 0, n_rows)
-            return _Tables(held, n_rows // self.batch_size + ragged, order)
-
-        for table in self._checked(self.tables(epoch, seed)):
-            held.append(table)
-            n_rows += length_of(table)
-            if n_rows >= enough:
-                yield part()
-                held = []
-                n_rows %= self.batch_size
-                n_blocks += 1
-        if n_rows:
-            yield part(self.is_ragged)
+        words = [seed, epoch, 1] if self.shuffle else None
+        cut = Cut(self.batch_size, enough, words, self.is_ragged)
+        tables = self._checked(self.tables(epoch, seed))
+        return cut.blocks(tables, self.pace if ahead else None)
 
     def batches(self, epoch: int, seed: int) -> Iterator[Batch]:
         """Yield the batches of one epoch."""
         for block in self.blocks(epoch, seed):
             for start in range(0, block.n_batches * self.batch_size, self.batch_size):
                 yield block.batch(start, start + self.batch_size)
-
-    def _note_waiting(self, waiting: bool) -> None:
-        self.is_waited_for = waiting
 
     def _checked(self, tables: Iterable[tuple[str, Batch]]) -> Iterator[Batch]:
         first: Batch | None = None
@@ -195,39 +125,3 @@ class RowSource(TableSource):
             stop = min(start + self.buffer_size, self.total_size)
             table = {name: np.asarray(array[start:stop]) for name, array in self.arrays.items()}
             yield f"Rows {start} to {stop}", table
-
-
-def one_ahead[T](
-    items: Iterator[T], note_waiting: Callable[[bool], object] = lambda waiting: None
-) -> Iterator[T]:
-    """Yield items, the next one of which is being made in another thread.
-
-    ``note_waiting`` is told of each whether it is waited for.
-    """
-    end = object()
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="reading") as thread:
-        coming = thread.submit(next, items, end)
-        while True:
-            note_waiting(not coming.done())
-            item = coming.result()
-            if item is end:
-                return
-            coming = thread.submit(next, items, end)
-            yield item  # type: ignore[misc]
-
-
-def _joined(tables: Sequence[Batch]) -> Batch:
-    """Put tables below each other."""
-    joined = {}
-    ends = np.cumsum([length_of(table) for table in tables])
-    for name, first in tables[0].items():
-        if len(tables) == 1 and isinstance(first, np.ndarray):
-            joined[name] = first
-            continue
-        joined[name] = np.empty((ends[-1], *first.shape[1:]), dtype=first.dtype)
-        for table, part in zip(tables, np.split(joined[name], ends[:-1]), strict=True):
-            if isinstance(table[name], Columns):
-                table[name].put(part)
-            else:
-                part[:] = table[name]
-    return joined

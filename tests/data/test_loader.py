@@ -16,9 +16,9 @@ from pyarrow import parquet
 
 from pymc_svi import SVI, DataLoader, Trainer, callbacks
 from pymc_svi.data import DataError
+from pymc_svi.data.blocks import Cut, Pace, one_ahead
 from pymc_svi.data.checks import check_batch
 from pymc_svi.data.columns import Columns
-from pymc_svi.data.tables import one_ahead
 from pymc_svi.guides import AutoNormal
 
 FAST = {"compile_kwargs": {"mode": "FAST_COMPILE"}}
@@ -277,16 +277,34 @@ def test_numbers_whose_sum_is_too_large_are_taken():
     assert looked == ["closer"]
 
 
-def test_more_files_than_are_held_open(tmp_path):
+@pytest.mark.parametrize("at_once", [1, 10**6])
+@pytest.mark.parametrize("mapped", [1, 1_000])
+def test_files_closed_in_between_and_row_groups_read_in_parts(
+    tmp_path, monkeypatch, at_once, mapped
+):
+    monkeypatch.setattr("pymc_svi.data.parquet._BYTES_MAPPED", mapped)
+    monkeypatch.setattr("pymc_svi.data.parquet._BYTES_AT_ONCE", at_once)
+    monkeypatch.setattr("pymc_svi.data.parquet._BYTES_OF_A_PART", 2 * 8 * 4)  # four rows
     values = np.arange(200.0).reshape(20, 10)
     for number, part in enumerate(values):
         table = pyarrow.table({"a": part, "b": part + 0.5})
         parquet.write_table(table, tmp_path / f"{number:02}.parquet")
-    loader = DataLoader.from_parquet(tmp_path, {"X": ["a", "b"]}, batch_size=7, seed=1)
+    loader = DataLoader.from_parquet(tmp_path, {"X": ["a", "b"]}, batch_size=3, seed=1)
     for epoch in range(2):
         rows = np.concatenate([batch["X"] for batch in loader.batches(epoch)])
         np.testing.assert_array_equal(np.sort(rows[:, 0]), values.ravel())
         np.testing.assert_array_equal(rows[:, 1], rows[:, 0] + 0.5)
+
+
+def test_a_bad_row_of_a_row_group_that_is_read_in_parts_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("pymc_svi.data.parquet._BYTES_AT_ONCE", 1)
+    monkeypatch.setattr("pymc_svi.data.parquet._BYTES_OF_A_PART", 8 * 40)
+    values = np.arange(100.0)
+    values[57] = np.nan
+    parquet.write_table(pyarrow.table({"y": values}), tmp_path / "a.parquet")
+    loader = DataLoader.from_parquet(tmp_path, batch_size=10)
+    with pytest.raises(DataError, match="a.parquet, row group 0, rows 40 to 80: 'y'.*is row 17"):
+        list(loader)
 
 
 # --- reading ahead ---------------------------------------------------------------------------------
@@ -299,11 +317,38 @@ def test_tables_read_ahead_are_the_same_tables_and_errors_come_in_their_place():
 
     found = []
     with pytest.raises(OSError, match="the disk is gone"):
-        for table in one_ahead(tables()):
+        for table in one_ahead(tables(), Pace()):
             found.append((table, threading.active_count()))
     assert [table for table, _ in found] == [0, 1, 2]
     assert not [t for t in threading.enumerate() if t.name.startswith("reading")]
-    assert list(one_ahead(iter([]))) == []
+    assert list(one_ahead(iter([]), Pace())) == []
+
+
+@pytest.mark.parametrize("late", [True, False])
+@pytest.mark.parametrize("seed", [None, [1, 2]])
+@pytest.mark.parametrize("lengths", [[7, 1, 30, 4, 10], [12, 12, 4], [10, 10], [3], [25, 2]])
+def test_blocks_are_the_same_whichever_thread_joins_them(lengths, seed, late):
+    ends = np.cumsum([0, *lengths])
+    columns = np.random.default_rng(0).normal(size=(ends[-1], 2))
+
+    def tables():
+        for start, stop in zip(ends, ends[1:], strict=False):
+            pace.is_late = late
+            part = columns[start:stop]
+            y = np.arange(start, stop)
+            y.flags.writeable = False  # as those of Arrow
+            yield {"y": y, "X": Columns(list(part.T))}
+
+    pace = Pace()
+    cut = Cut(batch_size=4, enough=12, seed=seed, ragged=ends[-1] % 4 > 0)
+    blocks = list(cut.blocks(tables(), pace))
+    batches = [b.batch(i * 4, i * 4 + 4) for b in blocks for i in range(b.n_batches)]
+    assert [len(batch["y"]) for batch in batches[:-1]] == [4] * (len(batches) - 1)
+    rows = np.concatenate([batch["y"] for batch in batches])
+    np.testing.assert_array_equal(np.sort(rows) if seed else rows, np.arange(ends[-1]))
+    np.testing.assert_array_equal(np.concatenate([b["X"] for b in batches]), columns[rows])
+    plain = [b.batch(i * 4, i * 4 + 4) for b in cut.blocks(tables()) for i in range(b.n_batches)]
+    np.testing.assert_array_equal(np.concatenate([batch["y"] for batch in plain]), rows)
 
 
 def test_an_epoch_that_is_left_ends_its_reading(tmp_path):

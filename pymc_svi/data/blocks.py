@@ -1,0 +1,186 @@
+"""Tables cut into blocks: rows that are in memory together, in whole batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from pymc_svi.data.checks import Batch, length_of
+from pymc_svi.data.columns import Columns
+from pymc_svi.data.shuffling import rows_in_order
+
+__all__ = ["Block", "Cut", "Pace", "one_ahead"]
+
+
+class Block(NamedTuple):
+    """Rows that are in memory together, and which batches they are.
+
+    Attributes
+    ----------
+    rows : dict of str to numpy.ndarray
+        The rows.
+    n_batches : int
+        How many batches they are; the last of an epoch may have fewer rows.
+    order : numpy.ndarray or None
+        The numbers of the rows, those of one batch after the other; None if they are in order.
+    """
+
+    rows: Batch
+    n_batches: int
+    order: np.ndarray | None
+
+    def batch(self, start: int, stop: int) -> Batch:
+        """Return the rows at some positions of the order."""
+        which = slice(start, stop) if self.order is None else self.order[start:stop]
+        return {name: array[which] for name, array in self.rows.items()}
+
+
+@dataclass
+class Pace:
+    """Whether reading ahead keeps up with what is done with the blocks.
+
+    Attributes
+    ----------
+    is_late : bool
+        Whether the last block had to be waited for.
+    """
+
+    is_late: bool = False
+
+
+@dataclass
+class _Part:
+    """What a block is made of.
+
+    Attributes
+    ----------
+    tables : list of dict
+        The tables.
+    n_left : int
+        How many rows come before them, those that were left over from the last block.
+    n_batches, order
+        As of the block.
+    """
+
+    tables: list[Batch]
+    n_left: int
+    n_batches: int
+    order: np.ndarray | None
+    rows: Batch | None = None
+
+    def join(self) -> Batch:
+        """Put the tables below each other, once, with room for the rows before them."""
+        if self.rows is None:
+            names = self.tables[0] if self.tables else ()
+            self.rows = {n: _joined([t[n] for t in self.tables], self.n_left) for n in names}
+            self.tables = []
+        return self.rows
+
+    def block(self, left: Batch) -> Block:
+        """Return the block, with the rows that were left over."""
+        rows = self.join() or left
+        if self.n_left:
+            for name, array in left.items():
+                rows[name][: self.n_left] = array
+        return Block(rows, self.n_batches, self.order)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How the tables of an epoch are cut into blocks.
+
+    A block is filled from the tables until it has enough rows, which are shuffled; the rows that
+    are left over behind its last batch start the next block.
+
+    Attributes
+    ----------
+    batch_size : int
+        Rows of a batch.
+    enough : int
+        The fewest rows of a block.
+    seed : sequence of int or None
+        The seed of the order; None if rows stay in order.
+    ragged : bool
+        Whether the epoch ends in a batch with fewer rows.
+    """
+
+    batch_size: int
+    enough: int
+    seed: Sequence[int] | None
+    ragged: bool
+
+    def blocks(self, tables: Iterable[Batch], ahead: Pace | None = None) -> Iterator[Block]:
+        """Yield the blocks.
+
+        Parameters
+        ----------
+        tables : iterable of dict
+            The tables.
+        ahead : Pace, optional
+            If given, the next tables are read in another thread while a block is in use. That
+            thread also joins them as long as it is in time.
+        """
+        parts = self._parts(tables, ahead)
+        left: Batch = {}
+        for part in parts if ahead is None else one_ahead(parts, ahead):
+            block = part.block(left)
+            yield block
+            rest = block.batch(block.n_batches * self.batch_size, length_of(block.rows))
+            left = {name: array.copy() for name, array in rest.items()}
+
+    def _parts(self, tables: Iterable[Batch], ahead: Pace | None) -> Iterator[_Part]:
+        held: list[Batch] = []
+        n_left = n_rows = n_parts = 0
+
+        def part(ragged: bool = False) -> _Part:
+            order = None
+            if self.seed is not None:
+                words = np.random.SeedSequence([*self.seed, n_parts])
+                order = rows_in_order(n_rows, words, 0, n_rows)
+            made = _Part(held, n_left, n_rows // self.batch_size + ragged, order)
+            if ahead is not None and not ahead.is_late:
+                made.join()
+            return made
+
+        for table in tables:
+            held.append(table)
+            n_rows += length_of(table)
+            if n_rows >= max(self.enough, self.batch_size):
+                yield part()
+                held, n_parts = [], n_parts + 1
+                n_left = n_rows = n_rows % self.batch_size
+        if n_rows >= self.batch_size or (n_rows and self.ragged):
+            yield part(self.ragged)
+
+
+def one_ahead[T](items: Iterator[T], pace: Pace) -> Iterator[T]:
+    """Yield items, the next one of which is being made in another thread."""
+    end = object()
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="reading") as thread:
+        coming = thread.submit(next, items, end)
+        while True:
+            pace.is_late = not coming.done()
+            item = coming.result()
+            if item is end:
+                return
+            coming = thread.submit(next, items, end)
+            yield item  # type: ignore[misc]
+
+
+def _joined(arrays: Sequence[np.ndarray | Columns], n_before: int) -> np.ndarray:
+    """Put arrays below each other, below room for some rows."""
+    first = arrays[0]
+    if len(arrays) == 1 and not n_before and isinstance(first, np.ndarray):
+        return first
+    ends = np.cumsum([n_before, *map(len, arrays)])
+    joined = np.empty((ends[-1], *first.shape[1:]), dtype=first.dtype)
+    for array, part in zip(arrays, np.split(joined, ends[:-1])[1:], strict=True):
+        if isinstance(array, Columns):
+            array.put(part)
+        else:
+            part[:] = array
+    return joined
