@@ -136,13 +136,16 @@ class Source:
                 yield from self.composite(node)
             elif isinstance(node.op, SpecifyShape):
                 yield from self.specified(node)
-            elif isinstance(node.op, BlockwiseWithCoreShape):
-                lines = batch_lines(self, node)
-                yield from [self.call(node)] if lines is None else lines
-            elif (lines := op_lines(self, node)) is not None:
+            elif (lines := self.operation(node)) is not None:
                 yield from lines
             else:
                 yield self.call(node)
+
+    def operation(self, node: Apply) -> Iterable[str] | None:
+        """Return the lines of an operation, or None if it is to be a function."""
+        if isinstance(node.op, BlockwiseWithCoreShape):
+            return batch_lines(self, node)
+        return op_lines(self, node)
 
     def composite(self, node: Apply) -> Iterable[str]:
         """Yield the lines of the scalar operations that one is composed of."""

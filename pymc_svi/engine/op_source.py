@@ -178,11 +178,10 @@ def _places(
     known = [array for variable in index if (array := source.known(variable)) is not None]
     if len(known) < len(index) or any(not a.ndim or a.dtype.kind not in "iu" for a in known):
         return None
-    known = np.broadcast_arrays(*known)
-    lengths = x.type.shape[:n_whole]
-    if np.prod(lengths) * known[0].size > _MANY_PLACES:
+    shape = (*x.type.shape[:n_whole], *np.broadcast_shapes(*(array.shape for array in known)))
+    if np.prod(shape) > _MANY_PLACES:
         return None
-    before = np.indices((*lengths, *known[0].shape))[:n_whole]
+    before = np.indices(shape)[:n_whole]
     places = [array.astype("int64") for array in np.broadcast_arrays(*before, *known)]
     inside = all(
         not along.size or (0 <= along.min() and along.max() < length)

@@ -48,9 +48,9 @@ def _reduce_an_identity(fgraph: FunctionGraph, node: Apply):
 def _slice_a_diagonal(fgraph: FunctionGraph, node: Apply):
     """Take the main diagonal of square matrices as a slice."""
     [x] = node.inputs
-    *batch, n, m = x.type.shape or (None, None)
+    *batch, n, m = x.type.shape
     last_two = {node.op.axis1, node.op.axis2} == {x.type.ndim - 2, x.type.ndim - 1}
-    if node.op.offset or not last_two or None in x.type.shape or n != m:
+    if node.op.offset or not last_two or None in batch or n is None or n != m:
         return None
     return [x.reshape((*batch, n * n))[..., :: n + 1]]
 
