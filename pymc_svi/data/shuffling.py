@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 __all__ = ["rows_in_order"]
@@ -15,7 +17,7 @@ def rows_in_order(n: int, seed: np.random.SeedSequence, start: int, stop: int) -
     """Return the rows at positions ``start`` to ``stop`` of a random order of ``n`` rows.
 
     A long order is a keyed permutation: a Feistel network [1]_ permutes the numbers below the
-    next power of two, and is applied again where it leaves the range [2]_.
+    next product of two about equal ones, and is applied again where it leaves the range [2]_.
 
     References
     ----------
@@ -34,11 +36,10 @@ def rows_in_order(n: int, seed: np.random.SeedSequence, start: int, stop: int) -
     if n <= _SHUFFLED_AS_A_WHOLE or n > 2**32:
         return np.random.Generator(np.random.Philox(seed)).permutation(n)[start:stop]
     # Only here: loading the compiler takes a moment.
-    from pymc_svi.data.feistel import ROUNDS, permute
+    from pymc_svi.data.feistel import ROUNDS, permuted
 
-    bits = (n - 1).bit_length()
-    halves = np.uint32(bits // 2), np.uint32(bits - bits // 2)
-    keys = seed.generate_state(ROUNDS, np.uint32)
-    out = np.arange(start, stop, dtype=np.uint32)
-    permute(out, np.uint32(n - 1), *halves, keys)
-    return out.astype(np.int64)
+    n_high = math.isqrt(n - 1) + 1
+    n_low = -(-n // n_high)
+    out = np.empty(max(0, min(stop, n) - start), dtype=np.int64)
+    permuted(start, out, n, n_high, n_low, seed.generate_state(ROUNDS, np.uint32))
+    return out

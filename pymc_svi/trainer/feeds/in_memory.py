@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
 
 from pymc_svi.data import DataLoader
-from pymc_svi.trainer.feeds.base import DataFeed, placeholder
+from pymc_svi.trainer.feeds.base import placeholder
+from pymc_svi.trainer.feeds.reader import Part, ReadAheadFeed
 
 __all__ = ["InMemoryFeed"]
 
@@ -16,8 +19,8 @@ __all__ = ["InMemoryFeed"]
 _ROWS_OF_ORDER = 500_000
 
 
-class InMemoryFeed(DataFeed):
-    """Arrays in memory, indexed inside compiled code."""
+class InMemoryFeed(ReadAheadFeed):
+    """Arrays in memory, indexed inside compiled code; their order is made in the background."""
 
     def __init__(self, loader: DataLoader, seed: int):
         super().__init__(loader, seed)
@@ -44,7 +47,6 @@ class InMemoryFeed(DataFeed):
             name="data/order",
             shape=(None,) if self.ragged else (None, size),
         )
-        self.loaded = (0, 0)  # the steps whose order is in the table
         self.expressions = self._expressions()
 
     def _expressions(self) -> dict[str, Variable]:
@@ -78,31 +80,27 @@ class InMemoryFeed(DataFeed):
         return start, pt.minimum(start + self.size, self.total)
 
     def prepare(self, step: int, n_steps: int) -> int:
-        """Load the order of the rows of the epochs to come."""
-        if not self.shuffled:
-            return n_steps
-        begin, end = self.loaded
-        if not begin <= step < end:
-            begin, end = self.loaded = self._load(step, n_steps, 2 * (end - begin))
-        return min(n_steps, end - step)
+        """Load the order of the rows of the steps to come."""
+        return super().prepare(step, n_steps) if self.shuffled else n_steps
 
-    def _load(self, step: int, n_steps: int, wanted: int) -> tuple[int, int]:
-        """Load the order of some steps from ``step`` on; return which."""
-        epoch, number = divmod(step, self.steps_an_epoch)
-        if self.total > _ROWS_OF_ORDER:  # a part of an epoch
-            last = min(self.steps_an_epoch, number + max(1, _ROWS_OF_ORDER // self.size))
-            rows = self._rows(epoch, number * self.size, last * self.size)
-            begin, end = step, step + last - number
-        else:
-            n_epochs = -(-max(number + n_steps, wanted) // self.steps_an_epoch)
-            n_epochs = max(1, min(n_epochs, _ROWS_OF_ORDER // self.total))
-            used = self.steps_an_epoch * self.size
-            rows = np.concatenate([self._rows(epoch + i, 0, used) for i in range(n_epochs)])
-            begin = epoch * self.steps_an_epoch
-            end = begin + n_epochs * self.steps_an_epoch
-        self.table.set_value(rows if self.ragged else rows.reshape(-1, self.size), borrow=True)
-        self.offset.set_value(np.array(begin))
-        return begin, end
+    def parts(self, step: int) -> Generator[Part]:
+        """Yield the order of the rows from a step on: of whole epochs, or of a part of a long one."""
+        n_epochs = 1
+        while self.is_needed(step):
+            epoch, number = divmod(step, self.steps_an_epoch)
+            if self.total > _ROWS_OF_ORDER:
+                last = min(self.steps_an_epoch, number + max(1, _ROWS_OF_ORDER // self.size))
+                rows = self._rows(epoch, number * self.size, last * self.size)
+                begin, end = step, step + last - number
+            else:
+                used = self.steps_an_epoch * self.size
+                rows = np.concatenate([self._rows(epoch + i, 0, used) for i in range(n_epochs)])
+                begin, end = (e * self.steps_an_epoch for e in (epoch, epoch + n_epochs))
+                # A fit of many steps has few parts, and one of a few steps is not kept waiting.
+                n_epochs = max(1, min(2 * n_epochs, _ROWS_OF_ORDER // self.total))
+            rows = rows if self.ragged else rows.reshape(-1, self.size)
+            yield Part(begin, end - begin, {self.table: rows})
+            step = end
 
     def _rows(self, epoch: int, start: int, stop: int) -> np.ndarray:
         return self.loader.order(epoch, self.seed, start, min(stop, self.total))
