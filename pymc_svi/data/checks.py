@@ -34,12 +34,17 @@ def as_numbers(
             )
         )
     array = np.asarray(value)
+    if array.dtype == object:
+        array = _without_objects(array, name, where)
     if array.dtype.kind not in "biuf":
+        sparse = hasattr(value, "toarray")
         raise DataError(
             sentence(
                 f"{where}: {name!r} is not numeric",
-                found=f"dtype {array.dtype}",
-                fix="Convert it to numbers first, categories to whole numbers from 0 on",
+                found="a sparse matrix" if sparse else f"dtype {array.dtype}",
+                fix="Pass it as .toarray()"
+                if sparse
+                else "Convert it to numbers first, categories to whole numbers from 0 on",
             )
         )
     if array.ndim == 0:
@@ -58,6 +63,23 @@ def as_numbers(
             )
         array = array.astype(pytensor.config.floatX, copy=False)
     return np.ascontiguousarray(array)
+
+
+def _without_objects(array: np.ndarray, name: str, where: str) -> np.ndarray:
+    """Return an array of Python objects that are numbers, or arrays of one shape, as numbers."""
+    kinds = {"NoneType", "NAType", "NaTType"}
+    if missing := sum(type(item).__name__ in kinds for item in array.flat):
+        raise DataError(
+            sentence(
+                f"{where}: {name!r} has missing values",
+                found=f"{missing} of {array.size} entries",
+                fix="Remove the rows, or impute them before the fit",
+            )
+        )
+    try:
+        return np.array(array.tolist())
+    except ValueError:  # arrays of several shapes
+        return array
 
 
 def _surely_finite(array: np.ndarray) -> bool:
@@ -154,6 +176,17 @@ def positive_whole(value: Any, what: str) -> int:
     if value < 1:
         raise ValueError(sentence(f"{what} must be at least 1", found=repr(value)))
     return int(value)
+
+
+def checked_seed(seed: Any) -> int | None:
+    """Return the seed of an order: a whole number or None."""
+    if seed is None:
+        return None
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise TypeError(sentence("DataLoader: seed is a whole number", found=repr(seed)))
+    if seed < 0:
+        raise ValueError(sentence("DataLoader: seed must not be negative", found=repr(seed)))
+    return int(seed)
 
 
 def columns_of(columns: Mapping[str, str | Sequence[str]]) -> list[str]:

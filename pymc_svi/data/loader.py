@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pymc_svi.data.checks import (
     DataError,
     check_batch,
     checked_arrays,
+    checked_seed,
     length_of,
     positive_whole,
 )
@@ -20,7 +22,7 @@ from pymc_svi.data.parquet import ParquetSource
 from pymc_svi.data.shuffling import rows_in_order
 from pymc_svi.data.sources import BatchSource, Restarted, Stream
 from pymc_svi.data.tables import RowSource, TableSource
-from pymc_svi.errors import sentence
+from pymc_svi.errors import did_you_mean, quoted, sentence
 
 __all__ = ["DataLoader"]
 
@@ -28,6 +30,8 @@ __all__ = ["DataLoader"]
 _BATCHES_IN_BUFFER = 100
 _ROWS_IN_BUFFER = 250_000
 _FEWEST_IN_BUFFER = 20
+# How many rows tell data from others.
+_ROWS_OF_SAMPLE = 1_000
 
 
 class DataLoader:
@@ -37,8 +41,8 @@ class DataLoader:
     ----------
     data : dict, array_like, DataFrame, Dataset, zarr group or iterable
         Arrays by name, with equally many rows; a pandas or polars frame, of which each column
-        is an array; an ``xarray.Dataset``, of which each variable is one, with rows along its
-        first dim; a zarr group or a dict of zarr arrays, read in blocks; a single array, which
+        is an array; an ``xarray.Dataset``, of which each variable is one, with rows along ``dim``,
+        or its first dim; a zarr group or a dict of zarr arrays, read in blocks; a single array, which
         has no name. Anything else is an iterable of batches: dicts of arrays, such as a PyTorch
         ``DataLoader`` or a generator gives; or a function without arguments that returns one,
         which is called for each epoch.
@@ -57,6 +61,8 @@ class DataLoader:
         Names of the arrays of a stream whose batches are tuples.
     prefetch : bool, default True
         Load a stream's next batches in a background thread.
+    dim : str, optional
+        The dim of an ``xarray.Dataset`` along which the rows lie, at any place in each variable.
 
     Raises
     ------
@@ -89,16 +95,17 @@ class DataLoader:
         *,
         names: Sequence[str] | None = None,
         prefetch: bool = True,
+        dim: str | None = None,
     ):
         self.batch_size = None if batch_size is None else positive_whole(batch_size, "batch_size")
         self.shuffle, self.drop_last = bool(shuffle), bool(drop_last)
-        self.seed = seed
+        self.seed = checked_seed(seed)
         self.prefetch = bool(prefetch)
         self.arrays: Batch | None = None
         self.source: BatchSource | None = None
         if total_size is not None:
             total_size = positive_whole(total_size, "total_size")
-        self._open(data, names)
+        self._open(data, names, dim)
         known = self._known_size()
         if total_size is not None and known is not None and known != total_size:
             raise DataError(
@@ -120,20 +127,25 @@ class DataLoader:
             )
         self._epoch = 0
 
-    def _open(self, data: Any, names: Sequence[str] | None) -> None:
-        tables = _as_tables(data)
+    def _open(self, data: Any, names: Sequence[str] | None, dim: str | None) -> None:
+        tables = _as_tables(data, dim)
         if tables is None:
             if self.batch_size is not None:
                 raise DataError(
                     sentence(
                         "batch_size does not apply to a stream, which has batches of its own",
-                        found=f"batch_size={self.batch_size} and {type(data).__name__}",
-                        fix="Leave batch_size out",
+                        found=f"batch_size={self.batch_size} and an object of type "
+                        f"{type(data).__name__}, which is iterated over",
+                        fix="Leave batch_size out; arrays of all rows need names: "
+                        'DataLoader({"X": X, "y": y}, batch_size=128)',
                     )
                 )
             batches = data if hasattr(data, "__iter__") else Restarted(data)
             self.source = Stream(batches, names)
         elif all(_is_on_disk(array) for array in tables.values()) and tables:
+            for name, array in tables.items():
+                if not array.shape or not array.shape[0]:
+                    raise DataError(sentence(f"{name!r} has no rows", found=f"shape {array.shape}"))
             size = self.batch_size or int(next(iter(tables.values())).shape[0])
             self.batch_size = size
             block = _rows_in_buffer(size)
@@ -196,7 +208,7 @@ class DataLoader:
         loader = cls.__new__(cls)
         loader.batch_size = positive_whole(batch_size, "batch_size")
         loader.shuffle, loader.drop_last = bool(shuffle), bool(drop_last)
-        loader.seed, loader.prefetch, loader.arrays = seed, bool(prefetch), None
+        loader.seed, loader.prefetch, loader.arrays = checked_seed(seed), bool(prefetch), None
         rows = buffer_size or _rows_in_buffer(loader.batch_size)
         source = ParquetSource(
             folder, columns, loader.batch_size, loader.shuffle, loader.drop_last, rows
@@ -254,6 +266,22 @@ class DataLoader:
                 )
             )
         return self.source.n_batches
+
+    def sample(self) -> int | None:
+        """Return a checksum of some of the rows, by which other data are noticed.
+
+        Returns
+        -------
+        int or None
+            None for data that are not in memory.
+        """
+        if self.arrays is None:
+            return None
+        number = 0
+        for array in self.arrays.values():
+            some = array[:: max(1, len(array) // _ROWS_OF_SAMPLE)]
+            number = zlib.crc32(np.ascontiguousarray(some).tobytes(), number)
+        return number
 
     # --- batches -------------------------------------------------------------------------------
 
@@ -341,45 +369,105 @@ def _rows_in_buffer(batch_size: int) -> int:
     return batch_size * max(_FEWEST_IN_BUFFER, n_batches)
 
 
-def _as_tables(data: Any) -> dict[str, Any] | None:
+def _as_tables(data: Any, dim: str | None) -> dict[str, Any] | None:
     """Return data as arrays by name; None for a stream of batches."""
-    kind = f"{type(data).__module__.split('.')[0]}.{type(data).__name__}"
-    if kind == "xarray.Dataset":
-        return _xarray_tables(data)
-    if kind == "xarray.DataArray" or isinstance(data, np.ndarray):
-        return {"": np.asarray(data)}
-    if kind == "pandas.DataFrame":
+    kinds = {f"{c.__module__.split('.')[0]}.{c.__name__}" for c in type(data).__mro__}
+    if "xarray.Dataset" in kinds:
+        return _xarray_tables(data, dim)
+    if dim is not None:
+        raise TypeError(
+            sentence(
+                "DataLoader: dim is for an xarray.Dataset",
+                found=f"dim={dim!r} and an object of type {type(data).__name__}",
+                fix="Leave dim out",
+            )
+        )
+    if kinds & {"pandas.DataFrame", "polars.DataFrame"}:
+        names = [str(name) for name in data.columns]
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise DataError(
+                sentence(
+                    "The frame has columns of the same name",
+                    found=quoted(sorted(repeated)),
+                    fix="Rename them",
+                )
+            )
         return {str(name): data[name].to_numpy() for name in data.columns}
-    if kind in ("pandas.Series", "polars.Series"):
-        return {str(data.name or ""): data.to_numpy()}
-    if kind == "polars.DataFrame":
-        return {name: data[name].to_numpy() for name in data.columns}
-    if kind == "zarr.Group":
+    if kinds & {"pandas.Series", "polars.Series"}:
+        name = "" if data.name is None else str(data.name)
+        return {name: data.to_numpy()}
+    if "zarr.Group" in kinds:
         return {name: array for name, array in data.arrays()}
     if isinstance(data, Mapping):
+        _check_indexes(data)
         return dict(data)
+    if hasattr(data, "shape") and hasattr(data, "dtype"):  # an array of any kind
+        return {"": data}
+    if isinstance(data, str | bytes | Path):
+        raise TypeError(
+            sentence(
+                "DataLoader: data are arrays by name, not the path to a file",
+                found=repr(data),
+                fix="For Parquet files write DataLoader.from_parquet(folder)",
+            )
+        )
     if not hasattr(data, "__iter__") and (not callable(data) or isinstance(data, type)):
         raise TypeError(
             sentence(
                 "DataLoader: data are arrays by name, or an iterable of batches",
-                found=f"{data!r} of type {type(data).__name__}",
+                found=f"an object of type {type(data).__name__}",
                 fix='Write DataLoader({"X": X, "y": y}, batch_size=128)',
             )
         )
     return None
 
 
-def _xarray_tables(data: Any) -> dict[str, Any]:
-    leading = {str(name): variable.dims[:1] for name, variable in data.data_vars.items()}
-    if len(set(leading.values())) > 1:
+def _check_indexes(data: Mapping[Any, Any]) -> None:
+    """Check that pandas objects of the same rows have them in the same order."""
+    first_name = first = None
+    for name, value in data.items():
+        index: Any = getattr(value, "index", None)
+        if not hasattr(value, "to_numpy") or not hasattr(index, "equals"):
+            continue
+        if first is None:
+            first_name, first = name, index
+            continue
+        same = len(index) == len(first) and index.is_unique and first.is_unique
+        if same and not index.equals(first) and not len(index.symmetric_difference(first)):
+            raise DataError(
+                sentence(
+                    f"{first_name!r} and {name!r} have the same rows in another order",
+                    found=f"the indexes {list(first[:3])}... and {list(index[:3])}...",
+                    fix="Align them, y.loc[X.index], or pass arrays: y.to_numpy()",
+                )
+            )
+
+
+def _xarray_tables(data: Any, dim: str | None) -> dict[str, Any]:
+    """Return the variables of a dataset with rows along a dim."""
+    dims = {str(name): variable.dims for name, variable in data.data_vars.items()}
+    listed = ", ".join(f"{name!r}: {each}" for name, each in dims.items())
+    if dim is None:
+        firsts = {each[:1] for each in dims.values()}
+        if len(firsts) > 1:
+            raise DataError(
+                sentence(
+                    "The variables of the Dataset have different first dims",
+                    found=listed,
+                    fix='Say which dim has the rows: DataLoader(dataset, ..., dim="row")',
+                )
+            )
+        return {name: data[name].to_numpy() for name in dims}
+    if without := [name for name, each in dims.items() if dim not in each]:
         raise DataError(
             sentence(
-                "The variables of the Dataset have different first dims",
-                found=", ".join(f"{name!r}: {dims}" for name, dims in leading.items()),
-                fix="Transpose them so that the rows of all lie along the same first dim",
+                f"{quoted(without)} of the Dataset have no dim {dim!r}, along which the rows lie",
+                found=listed,
+                fix="Leave them out: dataset[[...]] has the variables that are named",
             )
+            + did_you_mean(dim, map(str, data.dims))
         )
-    return {name: data[name].to_numpy() for name in leading}
+    return {name: data[name].transpose(dim, ...).to_numpy() for name in dims}
 
 
 def _is_on_disk(array: Any) -> bool:

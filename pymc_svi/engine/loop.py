@@ -15,7 +15,7 @@ from pymc_svi.engine.state import SVIState
 from pymc_svi.engine.training import Training
 from pymc_svi.errors import NonFiniteError, quoted, sentence
 
-__all__ = ["check_data", "run_steps", "warn_of_interrupt"]
+__all__ = ["check_data", "run_steps", "short", "warn_of_interrupt"]
 
 # How long one compiled call should take: short enough for the progress bar and Ctrl-C to feel
 # immediate, long enough for what happens between calls to cost nothing.
@@ -37,6 +37,7 @@ def run_steps(
     progressbar: bool = True,
     callbacks: Iterable[Callable] = (),
     every: int = _STEPS_A_CALLBACK,
+    leaving_out: str = "run(..., stable_update=True)",
 ) -> tuple[SVIState, np.ndarray]:
     """Take ``num_steps`` steps from a state.
 
@@ -57,6 +58,8 @@ def run_steps(
         all losses so far. Raising ``StopIteration`` ends the fit there.
     every : int, default 100
         How many steps lie between two calls of the callbacks.
+    leaving_out : str
+        How a user asks for ``stable``, for messages.
 
     Returns
     -------
@@ -94,10 +97,12 @@ def run_steps(
                 elapsed = time.perf_counter() - began
                 if not stable and not np.isfinite(new).all():
                     first_bad = int(np.flatnonzero(~np.isfinite(new))[0])
-                    _raise_non_finite(training, safe, first_bad, losses[: done + first_bad])
+                    _raise_non_finite(
+                        training, safe, first_bad, losses[: done + first_bad], leaving_out
+                    )
                 reached = training.save(state.step + done + size)
                 if not stable and not _is_finite(reached):
-                    _raise_non_finite(training, safe, size, losses[: done + size])
+                    _raise_non_finite(training, safe, size, losses[: done + size], leaving_out)
                 safe, done = reached, done + size
                 size = _next_size(size, elapsed)
                 progress.update(losses[:done])
@@ -156,7 +161,11 @@ def _stopped(callbacks: tuple[Callable, ...], state: SVIState, losses: np.ndarra
 
 
 def _raise_non_finite(
-    training: Training, safe: SVIState, taken: int, losses: np.ndarray
+    training: Training,
+    safe: SVIState,
+    taken: int,
+    losses: np.ndarray,
+    leaving_out: str = "run(..., stable_update=True)",
 ) -> NoReturn:
     """Go back to the step that broke the fit, and say what broke it.
 
@@ -191,10 +200,10 @@ def _raise_non_finite(
     raise NonFiniteError(
         sentence(
             f"The fit broke at step {before.step}: {what}",
-            found="; ".join([*training.odd_data(), _short(params)]),
+            found="; ".join([*training.odd_data(), short(params), *_batch(training, before.step)]),
             fix=f"{clean}The state before it is in the error's `state`. {scale or 'Try '}a smaller step size, "
-            "optim.ClippedAdam or another starting point. To leave such steps out: run(..., "
-            "stable_update=True) or Trainer(..., on_nonfinite='skip')",
+            "optim.ClippedAdam, another starting point, or "
+            f"{leaving_out} to leave such steps out",
         ),
         step=before.step,
         site=site,
@@ -203,7 +212,7 @@ def _raise_non_finite(
     )
 
 
-def _short(params: Mapping[str, np.ndarray]) -> str:
+def short(params: Mapping[str, np.ndarray]) -> str:
     """Return the first few params for a message."""
     shown = [
         f"{name} = {np.array2string(value, precision=4, threshold=6, separator=', ')}"
@@ -211,6 +220,19 @@ def _short(params: Mapping[str, np.ndarray]) -> str:
     ]
     rest = len(params) - len(shown)
     return f"the params {', '.join(shown)}" + (f" and {rest} more" if rest else "")
+
+
+def _batch(training: Training, step: int) -> list[str]:
+    """Return the range of each array of the batch of a step, for a message."""
+    if training.feed is None:
+        return []
+    shown = [
+        f"{name or 'data'} from {array.min():.4g} to {array.max():.4g}"
+        for name, array in training.feed.batch_at(step).items()
+        if array.size
+    ]
+    rest = f" and {len(shown) - _PARAMS_SHOWN} more" if len(shown) > _PARAMS_SHOWN else ""
+    return [f"the batch {', '.join(shown[:_PARAMS_SHOWN])}{rest}"]
 
 
 def _after(training: Training, state: SVIState, n_steps: int) -> SVIState:

@@ -99,6 +99,9 @@ class Feed(Protocol):
     def prepare(self, step: int, n_steps: int) -> int:
         """Load data for the steps from ``step`` on; return how many of ``n_steps`` they cover."""
 
+    def batch_at(self, step: int) -> Mapping[str, np.ndarray]:
+        """Return the arrays of a step."""
+
 
 class Training:
     """A loss with its params, ready to be trained.

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import re
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import contextmanager
 
+import numpy as np
+import pymc as pm
 from pytensor.graph.basic import Variable
 
 from pymc_svi.data import DataError
@@ -14,7 +19,7 @@ from pymc_svi.trainer.batching import Plan, accepted_names
 from pymc_svi.trainer.feeds import DataFeed
 from pymc_svi.trainer.local import check_amortised, local_sites
 
-__all__ = ["plan_batches"]
+__all__ = ["explaining_lengths", "plan_batches"]
 
 
 def name_of_bare_array(model: Program) -> str:
@@ -61,7 +66,8 @@ def plan_batches(model: Program, guide: Program, feed: DataFeed) -> Plan:
                 name = str(variable.name)
                 _check_placeholder(variable, variables[name])
                 data[variable] = name
-                dims.update((built.named_vars_to_dims.get(name) or ())[:1])
+        dims |= _dims_of_rows(built, data)
+    _check_all_are_fed(model, guide, feed, variables, dims)
     fed = {name for program in (model, guide) for name in accepted_names(program, variables)}
     for name in variables:
         if name not in fed and name not in data.values():
@@ -79,6 +85,68 @@ def plan_batches(model: Program, guide: Program, feed: DataFeed) -> Plan:
     if local:
         check_amortised(guide, plan, local)
     return Plan(plan.variables, plan.total_size, plan.rows, plan.dims, data, frozenset(local))
+
+
+def _check_all_are_fed(
+    model, guide, feed: DataFeed, names: Collection[str], dims: set[str]
+) -> None:
+    """Refuse data that would stay as long as they are beside batches."""
+    for built in filter(None, map(built_model, (model, guide))):
+        along = [
+            str(v.name)
+            for v in built.data_vars
+            if v.name not in names and dims & set((built.named_vars_to_dims.get(v.name) or ())[:1])
+        ]
+        if along:
+            raise _without(along)
+    if feed.rows == 1 and feed.loader.total_size > 1:  # one row goes with any number of others
+        if missing := _not_fed(model, guide, names):
+            raise _without(missing)
+
+
+def _not_fed(model: Program, guide: Program, names: Collection[str]) -> list[str]:
+    """Return the ``pm.Data`` with as many rows as the data that are fed, which are not fed."""
+    found = []
+    for program in (model, guide):
+        built = built_model(program)
+        if built is None:
+            continue
+        rows = {v.name: np.shape(v.get_value(borrow=True))[:1] for v in built.data_vars}
+        fed = {length for name, length in rows.items() if name in names}
+        found += [str(n) for n, length in rows.items() if n not in names and length in fed]
+    return sorted(set(found))
+
+
+def _without(names: Sequence[str], detail: str = "") -> DataError:
+    return DataError(
+        sentence(
+            f"The model's pm.Data {quoted(names)} stayed as long as it is while the DataLoader's "
+            "batches have other numbers of rows",
+            found=detail,
+            fix=f"If their rows belong together, give {quoted(names)} to the DataLoader too",
+        )
+    )
+
+
+@contextmanager
+def explaining_lengths(model: Program, guide: Program, names: Collection[str]):
+    """Say which data were not fed if arrays turn out to be of different lengths."""
+    try:
+        yield
+    except (ValueError, AssertionError) as error:
+        about_lengths = re.search(r"shape|dimension|broadcast", str(error), re.IGNORECASE)
+        if type(error) in (ValueError, AssertionError) and about_lengths:
+            if missing := _not_fed(model, guide, names):
+                raise _without(missing, str(error).splitlines()[0]) from error
+        raise
+
+
+def _dims_of_rows(model: pm.Model, data: Mapping[Variable, str]) -> set[str]:
+    """Return the dims along which data lie, or the sites that are observed to be such data."""
+    observed = [rv for rv in model.observed_RVs if model.rvs_to_values[rv] in data]
+    dims_of = model.named_vars_to_dims
+    first = [(dims_of.get(str(v.name)) or (None,))[0] for v in [*data, *observed]]
+    return {dim for dim in first if dim is not None}
 
 
 def _arguments(program: Program) -> set[str]:

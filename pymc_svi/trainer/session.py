@@ -22,7 +22,7 @@ from pymc_svi.svi import SVI
 from pymc_svi.trainer.batching import Batched, Plan, accepted_names, with_batches
 from pymc_svi.trainer.feeds import DataFeed, feed_of, placeholder
 from pymc_svi.trainer.local import sites_of_rows
-from pymc_svi.trainer.planning import plan_batches
+from pymc_svi.trainer.planning import explaining_lengths, plan_batches
 
 __all__ = ["Session", "build_session"]
 
@@ -115,10 +115,11 @@ class Session:
 def build_session(svi: SVI, loader: DataLoader, data_seed: int) -> Session:
     """Build the compiled step of a method on batches."""
     feed = feed_of(loader, data_seed)
-    with svi.context():
-        plan = plan_batches(svi.model, svi.guide, feed)
-    fitted_on = _fitted_on(svi, plan, loader)
-    batched, loss, store = _batched_loss(svi, plan)
+    with explaining_lengths(svi.model, svi.guide, feed.placeholders):
+        with svi.context():
+            plan = plan_batches(svi.model, svi.guide, feed)
+        fitted_on = _fitted_on(svi, plan, loader)
+        batched, loss, store = _batched_loss(svi, plan)
     loss = with_batches(loss, plan, feed)
     training = Training(loss, store, svi.optim, training_mode(svi.mode), feed)
     first = {name: variable.get_value() for name, variable in plan.variables.items()}

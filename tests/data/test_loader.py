@@ -10,11 +10,12 @@ import polars
 import pyarrow
 import pymc as pm
 import pytest
+import scipy.sparse
 import xarray as xr
 import zarr
 from pyarrow import parquet
 
-from pymc_svi import SVI, DataLoader, Trainer, callbacks
+from pymc_svi import SVI, DataLoader, Trainer, callbacks, optim
 from pymc_svi.data import DataError
 from pymc_svi.data.blocks import Cut, Pace, one_ahead
 from pymc_svi.data.checks import check_batch
@@ -363,3 +364,107 @@ def test_an_epoch_that_is_left_ends_its_reading(tmp_path):
         break
     ahead.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("reading")]
+
+
+# --- what frames, datasets and streams may hold ------------------------------------------------
+
+
+def whole(data, **options):
+    return DataLoader(data, shuffle=False, **options).arrays
+
+
+def test_objects_that_are_numbers_are_numbers():
+    frame = pandas.DataFrame({"f": [0.5, 1.5], "b": [True, False], "n": [np.zeros(2), np.ones(2)]})
+    arrays = whole({"X": frame[["f", "b"]], "n": frame["n"]})
+    np.testing.assert_array_equal(arrays["X"], [[0.5, 1.0], [1.5, 0.0]])
+    np.testing.assert_array_equal(arrays["n"], [[0.0, 0.0], [1.0, 1.0]])
+    with pytest.raises(DataError, match="'b' has missing values. Found: 1 of 2 entries"):
+        whole(pandas.DataFrame({"b": pandas.array([True, None], dtype="boolean")}))
+    with pytest.raises(DataError, match="'n' is not numeric"):
+        whole(pandas.DataFrame({"n": [np.zeros(2), np.ones(3)]}))
+
+
+def test_frames_of_which_rows_or_columns_cannot_be_told_are_refused():
+    x, y = pandas.Series([1.0, 2.0], index=[0, 1]), pandas.Series([1.0, 2.0], index=[1, 0])
+    with pytest.raises(DataError, match="'x' and 'y' have the same rows in another order"):
+        whole({"x": x, "y": y})
+    assert len(whole({"x": x, "y": y.reset_index(drop=True)})) == 2
+    with pytest.raises(DataError, match="columns of the same name. Found: 'a'"):
+        whole(pandas.DataFrame(np.eye(3), columns=["a", "a", "b"]))
+
+    class Frame(pandas.DataFrame):
+        pass
+
+    assert set(whole(Frame({"a": [1.0]}))) == {"a"}
+
+
+def test_a_dataset_is_cut_along_the_dim_that_is_named():
+    X = xr.DataArray(np.arange(6.0).reshape(2, 3), dims=("feature", "row"))
+    data = xr.Dataset({"X": X, "y": ("row", np.arange(3.0))})
+    np.testing.assert_array_equal(whole(data, dim="row")["X"], X.values.T)
+    with pytest.raises(DataError, match="different first dims.*dim="):
+        whole(data)
+    with pytest.raises(DataError, match="'y' of the Dataset have no dim 'feature'"):
+        whole(data, dim="feature")
+    with pytest.raises(TypeError, match="dim is for an xarray.Dataset"):
+        whole({"X": X}, dim="row")
+
+
+def test_mistakes_in_what_is_passed_are_told_apart():
+    with pytest.raises(TypeError, match="not the path to a file.*from_parquet"):
+        DataLoader("folder/data.parquet")
+    with pytest.raises(DataError, match="a sparse matrix. Pass it as .toarray"):
+        DataLoader({"X": scipy.sparse.csr_array(np.eye(3))})
+    for seed in (-1, "abc", np.random.default_rng(1)):
+        with pytest.raises((TypeError, ValueError), match="DataLoader: seed"):
+            DataLoader({"y": np.ones(3)}, seed=seed)
+    with pytest.raises(DataError, match="'y' has no rows"):
+        DataLoader({"y": zarr.zeros((0, 2))})
+
+
+def test_a_stream_with_more_rows_than_its_total_size_is_an_error():
+    y = np.ones(10)
+
+    def endless():
+        while True:
+            yield {"y": y}
+
+    def run(batches, total_size):
+        loader = DataLoader(batches, total_size=total_size)
+        return Trainer(SVI(model, AutoNormal(model), **FAST), loader).fit(n=9, random_seed=0)
+
+    with pytest.raises(DataError, match="total_size=5, but 10 rows in batch 0"):
+        run([{"y": y}], 5)
+    with pytest.raises(DataError, match="total_size=20, but 40 rows in the 4 batches of an epoch"):
+        run([{"y": y}] * 4, 20)
+    assert len(run(endless, 20).losses) == 9
+
+
+# --- data of a built model that are not fed ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dims", "batch_size", "message"),
+    [
+        ({}, 3, "'y_data' stayed as long as it is.*mismatch"),
+        ({}, 1, "'y_data' stayed as long as it is"),
+        ({"dims": "row"}, 3, "'y_data' stayed as long as it is"),
+    ],
+)
+def test_data_that_stay_as_long_as_they_are_beside_batches_are_named(dims, batch_size, message):
+    with pm.Model(coords={"row": range(6)}) as built:
+        x = pm.Data("x", np.zeros(6), **dims)
+        y = pm.Data("y_data", np.zeros(6), **dims)
+        pm.Normal("y", pm.Normal("slope") * x, 1.0, observed=y)
+    loader = DataLoader({"x": np.ones(6)}, batch_size=batch_size)
+    with pytest.raises(DataError, match=message):
+        Trainer(SVI(built, AutoNormal(built), **FAST), loader).fit(n=2)
+
+
+def test_rows_along_a_dim_of_the_observed_site_alone_are_those_of_the_batch():
+    with pm.Model(coords={"row": range(6)}) as built:
+        y = pm.Data("y_data", np.zeros(6))
+        pm.Normal("y", pm.Normal("mu"), 1.0, observed=y, dims="row")
+    loader = DataLoader({"y_data": np.full(9, 2.0)}, batch_size=4)
+    result = Trainer(SVI(built, AutoNormal(built), optim.Adam(0.1), **FAST), loader).fit(n=90)
+    assert abs(result.params["mu_auto_loc"] - 1.8) < 0.3

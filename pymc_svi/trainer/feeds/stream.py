@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 import numpy as np
 import pytensor
 
-from pymc_svi.data import DataLoader
+from pymc_svi.data import DataError, DataLoader
 from pymc_svi.data.checks import Batch, check_batch
 from pymc_svi.data.sources import Stream, StreamEnded
 from pymc_svi.errors import sentence
@@ -114,7 +114,19 @@ class StreamFeed(ReadAheadFeed):
         )
 
     def _checked(self, batch: Batch, number: int) -> Batch:
-        return check_batch(batch, self.first, f"Batch {number} of the stream")
+        checked = check_batch(batch, self.first, f"Batch {number} of the stream")
+        self._check_size(_rows(checked), f"batch {number}")
+        return checked
+
+    def _check_size(self, rows: int, what: str) -> None:
+        if rows > self.loader.total_size:
+            raise DataError(
+                sentence(
+                    "total_size contradicts the stream",
+                    found=f"total_size={self.loader.total_size}, but {rows} rows in {what}",
+                    fix="total_size is the number of rows of all batches of an epoch",
+                )
+            )
 
     def _from(self, step: int) -> Iterator[Batch]:
         """Yield the batches of all epochs from a step on."""
@@ -122,15 +134,18 @@ class StreamFeed(ReadAheadFeed):
         if self.source.n_batches:
             epoch, step = divmod(step, self.source.n_batches)
         while True:
-            n = 0
+            n = rows = 0
             for batch in self.loader.batches(epoch, self.seed):
                 n += 1
+                rows += _rows(batch)
                 if step > 0:
                     step -= 1
                     continue
                 yield batch
             if n == 0 or self.source.once:
                 return
+            if self.source.n_batches is not None:  # a function may draw as many as it likes
+                self._check_size(rows, f"the {n} batches of an epoch")
             epoch += 1
 
 
