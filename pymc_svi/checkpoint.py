@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -120,11 +120,14 @@ class SavedFit:
         The loss of each step so far.
     about : dict
         What the fit is: ``seed`` of the data, ``constraints`` by name, ``data`` sizes.
+    callbacks : dict of str to numpy.ndarray
+        What the callbacks remember.
     """
 
     state: SVIState
     losses: np.ndarray
-    about: dict[str, Any]
+    about: Mapping[str, Any]
+    callbacks: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def save_fit(path: Path, fit: SavedFit) -> None:
@@ -132,6 +135,7 @@ def save_fit(path: Path, fit: SavedFit) -> None:
     state = fit.state
     arrays = {f"params/{name}": value for name, value in state.params.items()}
     arrays |= {f"optim/{name}": value for name, value in state.optim_state.items()}
+    arrays |= {f"callbacks/{name}": value for name, value in fit.callbacks.items()}
     arrays |= {"rng_state": state.rng_state, "losses": fit.losses}
     about = {"version": VERSION, "step": state.step, **fit.about}
     save_arrays(path, arrays, {"pymc_svi": json.dumps(about)})
@@ -165,19 +169,28 @@ def load_fit(path: Path) -> SavedFit:
         return {n.removeprefix(prefix): v for n, v in arrays.items() if n.startswith(prefix)}
 
     state = SVIState(part("params/"), part("optim/"), arrays["rng_state"], about["step"])
-    return SavedFit(state, arrays["losses"], about)
+    return SavedFit(state, arrays["losses"], about, part("callbacks/"))
 
 
 def check_same(about: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Check that a checkpoint belongs to the fit that wants to go on from it."""
-    for key, what in (("constraints", "constraints of params"), ("data", "data")):
+    for key, what in (
+        ("method", "another method"),
+        ("constraints", "other constraints of params"),
+        ("data", "other data"),
+    ):
         before, present = (json.loads(json.dumps(each.get(key))) for each in (about, now))
+        if isinstance(before, dict) and isinstance(present, dict) and key == "data":
+            # Only what differs, of what an earlier version knew to write.
+            known = [name for name in before if name in present and before[name] != present[name]]
+            before, present = ({n: each[n] for n in known} for each in (before, present))
         if key in about and before != present:
             raise StateError(
                 sentence(
-                    f"The checkpoint belongs to another fit: it has other {what}",
+                    f"The checkpoint belongs to another fit: it has {what}",
                     found=str(before),
                     expected=str(present),
-                    fix="Resume with the model, guide and data that wrote it, or use another folder",
+                    fix="Resume with the model, guide and data that wrote it, or use another "
+                    "folder; resume=result.state goes on with other data",
                 )
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from copy import copy
 from typing import Any
 
 from pymc_svi.errors import did_you_mean, quoted, sentence
@@ -12,7 +11,7 @@ from pymc_svi.optim import Adam, cosine_decay
 from pymc_svi.results import SVIRunResult
 from pymc_svi.svi import SVI
 from pymc_svi.trainer import ADVI, ASVGD, SVGD, FullRankADVI, Inference, Trainer
-from pymc_svi.trainer.inference import context_model
+from pymc_svi.trainer.inference import context_model, with_model
 
 __all__ = ["fit"]
 
@@ -121,28 +120,13 @@ def fit(
                     fix="Give them to the method",
                 )
             )
-        method = _with_model(method, model)
+        method = with_model(method, model, "fit")
     trainer = Trainer(
-        method, dataloader, callbacks, on_nonfinite=on_nonfinite, progressbar=progressbar
+        method,
+        dataloader,
+        callbacks,
+        on_nonfinite=on_nonfinite,
+        progressbar=progressbar,
+        model=model,
     )
     return trainer.fit(n=n, random_seed=random_seed)
-
-
-def _with_model(method: SVI | Inference, model: Program | None) -> SVI | Inference:
-    """Return a method for a model; without one, it has its own or takes that of the context."""
-    own = getattr(method, "model", None)
-    if model is None or own is model:
-        return method
-    if own is not None or not hasattr(method, "model"):
-        raise TypeError(
-            sentence(
-                "fit: the method cannot take the model",
-                found=f"{type(method).__name__} has another one"
-                if own is not None
-                else f"{type(method).__name__} takes that of the context",
-                fix="Give the model to the method, or call fit inside `with model:`",
-            )
-        )
-    method = copy(method)
-    method.model = model
-    return method

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytensor
 
 from pymc_svi.engine import SVIState
+from pymc_svi.engine.attributes import read_state, write_state
 from pymc_svi.errors import sentence
 
 __all__ = ["Callback", "Moment", "as_callback"]
@@ -38,6 +40,8 @@ class Moment:
         The optimizer.
     final : bool
         Whether the fit ends here.
+    callbacks : sequence of Callback
+        All callbacks of the fit.
 
     Examples
     --------
@@ -56,6 +60,7 @@ class Moment:
     evaluate: Callable[..., float] | None = None
     optim: Any = None
     final: bool = False
+    callbacks: Sequence[Callback] = ()
 
     @property
     def step(self) -> int:
@@ -106,8 +111,32 @@ class Callback:
             )
         self.every = every
 
+    #: Attributes that a checkpoint keeps: numbers, arrays, and dicts and lists of them.
+    remembers: tuple[str, ...] = ()
+    #: Whether it has ended the fit, which a resumed fit then does not go on with.
+    has_stopped: bool = False
+    #: Whether it is called after the others, and so sees what they remember.
+    comes_last: bool = False
+
     def start(self) -> None:
         """Be told that a fit begins."""
+
+    def is_due(self, step: int, final: bool) -> bool:
+        """Whether it is called at a step.
+
+        Parameters
+        ----------
+        step : int
+            Number of steps taken.
+        final : bool
+            Whether the fit ends here.
+
+        Returns
+        -------
+        bool
+            True every ``every`` steps and at the end.
+        """
+        return final or step % self.every == 0
 
     def __call__(self, moment: Moment) -> None:
         """See a moment of the fit.
@@ -117,6 +146,69 @@ class Callback:
         moment : Moment
             The moment.
         """
+
+
+def call_callbacks(moment: Moment) -> None:
+    """Call the callbacks of a moment that are due.
+
+    Parameters
+    ----------
+    moment : Moment
+        The moment.
+
+    Raises
+    ------
+    StopIteration
+        If one of them did, after all have been called.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pymc_svi.callbacks.base import Moment, as_callback, call_callbacks
+    >>> from pymc_svi.engine import SVIState
+    >>> callback = as_callback(lambda moment: print(moment.step))
+    >>> for step in (99, 100):
+    ...     state = SVIState({}, {}, np.zeros((0, 6)), step)
+    ...     call_callbacks(Moment(state, np.zeros(step), callbacks=[callback]))
+    100
+    """
+    stop: StopIteration | None = None
+    for callback in sorted(moment.callbacks, key=lambda callback: callback.comes_last):
+        if callback.is_due(moment.step, moment.final):
+            try:
+                callback(moment)
+            except StopIteration as reason:
+                stop = reason
+    if stop is not None:
+        raise stop
+
+
+def remembered(callbacks: Sequence[Callback]) -> dict[str, np.ndarray]:
+    """Return what callbacks remember, by names that tell their classes and their attributes."""
+    return {
+        f"{name}/{key}": value
+        for name, callback in _named(callbacks)
+        for key, value in read_state(callback, callback.remembers).items()
+    }
+
+
+def restore_callbacks(callbacks: Sequence[Callback], values: Mapping[str, np.ndarray]) -> None:
+    """Give callbacks back what they remembered when the fit was saved."""
+    for name, callback in _named(callbacks):
+        prefix = f"{name}/"
+        own = {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}
+        write_state(callback, own, callback.remembers)
+
+
+def _named(callbacks: Sequence[Callback]) -> list[tuple[str, Callback]]:
+    """Return callbacks with their classes, and numbers among those of one class."""
+    counts: Counter[str] = Counter()
+    named = []
+    for callback in callbacks:
+        kind = type(callback).__name__
+        named.append((f"{kind} {counts[kind]}", callback))
+        counts[kind] += 1
+    return named
 
 
 class _Function(Callback):

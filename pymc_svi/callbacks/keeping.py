@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pymc_svi.callbacks.base import Callback, Moment
+from pymc_svi.callbacks.base import Callback, Moment, remembered
 from pymc_svi.checkpoint import FILE_NAME, SavedFit, save_fit
 
 __all__ = ["Checkpoint", "ProgressBar"]
@@ -39,6 +39,8 @@ class Checkpoint(Callback):
         super().__init__(every)
         self.folder = Path(folder)
 
+    comes_last = True  # what the others remember is saved too
+
     @property
     def path(self) -> Path:
         """The file."""
@@ -47,7 +49,10 @@ class Checkpoint(Callback):
     def __call__(self, moment: Moment) -> None:
         """Write a checkpoint."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        save_fit(self.path, SavedFit(moment.state, moment.losses, moment.about))
+        save_fit(
+            self.path,
+            SavedFit(moment.state, moment.losses, moment.about, remembered(moment.callbacks)),
+        )
 
 
 class ProgressBar(Callback):

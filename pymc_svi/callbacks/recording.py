@@ -18,6 +18,8 @@ __all__ = ["HeldOutELBO", "LearningRateMonitor", "Tracker"]
 class Tracker(Callback):
     """Record values during a fit.
 
+    A checkpoint keeps what is recorded if it is numbers or arrays.
+
     Parameters
     ----------
     every : int, default 100
@@ -37,6 +39,8 @@ class Tracker(Callback):
         super().__init__(every)
         self.functions = functions
         self.hist: dict[str, list[Any]] = {name: [] for name in functions}
+
+    remembers = ("hist",)
 
     def __call__(self, moment: Moment) -> None:
         """Record the values."""
@@ -77,6 +81,8 @@ class LearningRateMonitor(Callback):
         self.schedule = schedule
         self.steps: list[int] = []
         self.rates: list[float] = []
+
+    remembers = ("steps", "rates")
 
     def __call__(self, moment: Moment) -> None:
         """Record the rate of the next step."""
@@ -138,13 +144,15 @@ class HeldOutELBO(Callback):
         self.steps: list[int] = []
         self.elbos: list[float] = []
 
+    remembers = ("steps", "elbos")
+
     def __call__(self, moment: Moment) -> None:
         """Evaluate the ELBO on the batch."""
         if moment.evaluate is None:
             raise TypeError(
                 sentence(
                     "HeldOutELBO: the method has no loss on other data",
-                    expected="SVI, or a method made of it such as ADVI()",
+                    expected="SVI, a method made of it such as ADVI(), or one with evaluate(batch) -> loss",
                 )
             )
         self.steps.append(moment.step)

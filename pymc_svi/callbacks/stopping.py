@@ -58,12 +58,21 @@ class EarlyStopping(Callback):
         self.patience, self.min_delta, self.monitor = patience, min_delta, monitor
         self.start()
 
+    remembers = ("best", "waited")
+
+    @property
+    def has_stopped(self) -> bool:  # type: ignore[override]
+        """Whether it has waited long enough."""
+        return self.waited >= self.patience
+
     def start(self) -> None:
         """Forget an earlier fit."""
         self.best, self.waited = np.inf, 0
 
     def __call__(self, moment: Moment) -> None:
         """Compare the recent losses, or what is monitored, with the best."""
+        if moment.step % self.every:  # the end of a fit that may be gone on with
+            return
         if self.monitor is None:
             recent = float(np.nanmean(moment.losses[-self.every :]))
         else:
@@ -72,7 +81,7 @@ class EarlyStopping(Callback):
             self.best, self.waited = recent, 0
             return
         self.waited += 1
-        if self.waited >= self.patience:
+        if self.has_stopped:
             what = (
                 f"mean loss of {self.every} steps" if self.monitor is None else "monitored number"
             )
@@ -124,12 +133,17 @@ class CheckParametersConvergence(Callback):
         self.tolerance, self.diff, self.ord = tolerance, diff, ord
         self.start()
 
+    remembers = ("previous", "has_stopped")
+
     def start(self) -> None:
         """Forget an earlier fit."""
         self.previous: np.ndarray | None = None
+        self.has_stopped = False
 
     def __call__(self, moment: Moment) -> None:
         """Compare the params with those of the last call."""
+        if moment.step % self.every:  # the end of a fit that may be gone on with
+            return
         params = moment.state.params.values()
         present = np.concatenate([np.ravel(value) for value in params])
         before, self.previous = self.previous, present
@@ -139,4 +153,5 @@ class CheckParametersConvergence(Callback):
         if self.diff == "relative":
             change = (change + 1e-10) / (np.abs(before) + 1e-10)
         if np.linalg.norm(change, self.ord) < self.tolerance:
+            self.has_stopped = True
             raise StopIteration(f"The params have converged at step {moment.step}")

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterable, Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
 import pymc as pm
-from pytensor.compile.sharedvalue import SharedVariable
 
+from pymc_svi.engine.attributes import as_array, is_generator, read_state, write_state
 from pymc_svi.errors import sentence
 from pymc_svi.guides import AutoMultivariateNormal, AutoNormal
-from pymc_svi.handlers.core import Program
+from pymc_svi.handlers.core import Program, built_model
 from pymc_svi.results import SVIRunResult
 from pymc_svi.svi import SVI
 
-__all__ = ["ADVI", "FullRankADVI", "Inference", "SVIMethod", "context_model"]
+__all__ = [
+    "ADVI",
+    "FullRankADVI",
+    "Inference",
+    "SVIMethod",
+    "context_model",
+    "learned",
+    "offered",
+    "with_model",
+]
 
 
 def context_model(model: Program | None, what: str) -> Program:
@@ -28,14 +39,58 @@ def context_model(model: Program | None, what: str) -> Program:
     return model
 
 
+def with_model(method: SVI | Inference, model: Program | None, what: str) -> SVI | Inference:
+    """Return a method for a model; without one, it has its own or takes that of the context."""
+    own = getattr(method, "model", None)
+    if model is None or own is model:
+        return method
+    if not isinstance(method, SVI | SVIMethod) and own is None:
+        # A built model is the context of ``init`` too; a function has to be an argument of it.
+        if built_model(model) is not None or "model" in offered(method, ("model",)):
+            return method
+    if own is not None or not isinstance(method, SVIMethod):
+        name = type(method).__name__
+        raise TypeError(
+            sentence(
+                f"{what}: the method cannot take the model",
+                found=f"{name} has another one"
+                if own is not None
+                else f"{name}.init takes no `model`",
+                fix="Leave it out, or give the model to the method",
+            )
+        )
+    method = copy(method)
+    method.model = model
+    return method
+
+
+def offered(method: Inference, names: Iterable[str]) -> list[str]:
+    """Return which of the names the ``init`` of a method takes."""
+    if type(method).init is Inference.init:
+        return []
+    takes = inspect.signature(method.init).parameters.values()
+    variadic = any(p.kind is p.VAR_KEYWORD for p in takes)
+    return [name for name in names if variadic or name in {p.name for p in takes}]
+
+
 class Inference:
     """Base of methods: an algorithm that learns from one batch at a time.
 
     A subclass has ``step(batch) -> loss`` and, if it needs one, ``init``, which may take any of
-    ``model`` (that of the context), ``batch`` (the first one) and ``random_seed``. A batch is a dict of
-    arrays, None without a data loader. Attributes that are numbers, arrays or shared variables,
-    and dicts of them, are its state: they are what a checkpoint saves. ``params``, if it is set,
-    is what a result reports; otherwise the whole state is.
+    ``model`` (that of the trainer or of the context), ``batch`` (the first one) and
+    ``random_seed``. A batch is a dict of arrays, None without a data loader.
+
+    Its ``state`` is what a checkpoint saves and what goes back where a step breaks: the attributes
+    that are numbers, arrays, shared variables or random generators of numpy, dicts and lists of
+    them, and what the compiled functions among the attributes update, such as the moments of an
+    optimizer. Into other objects it does not look: where those change, override ``state``. It is
+    read at each step, so leave the data to the batches.
+
+    ``params``, if there are any, is what a result reports: a dict of arrays or shared variables,
+    or a list of these; otherwise the whole state is. A method
+    that has ``evaluate(batch) -> loss`` can be used with
+    :class:`~pymc_svi.callbacks.HeldOutELBO`, and one with an ``optimizer`` with
+    :class:`~pymc_svi.callbacks.LearningRateMonitor`.
 
     Examples
     --------
@@ -83,55 +138,36 @@ class Inference:
 
     @property
     def state(self) -> dict[str, np.ndarray]:
-        """The attributes that are numbers, arrays or shared variables, and dicts of them."""
-        found: dict[str, np.ndarray] = {}
-        for attribute, value in vars(self).items():
-            if isinstance(value, dict):
-                parts = {f"{attribute}/{key}": part for key, part in value.items()}
-            else:
-                parts = {attribute: value}
-            numbers = {name: _as_array(part) for name, part in parts.items()}
-            found |= {name: array for name, array in numbers.items() if array is not None}
-        return found
+        """What changes from step to step, as arrays by name."""
+        return read_state(self)
 
     @state.setter
     def state(self, values: Mapping[str, np.ndarray]) -> None:
-        for name, value in values.items():
-            attribute, _, key = name.partition("/")
-            parts = getattr(self, attribute) if key else vars(self)
-            present = parts.get(key or attribute)
-            if isinstance(present, SharedVariable):
-                present.set_value(np.array(value))
-            elif isinstance(present, int | float):
-                parts[key or attribute] = type(present)(value)
-            else:
-                parts[key or attribute] = np.array(value)
-
-    @property
-    def params(self) -> Any:
-        """What is learned: what it was set to, or the whole state."""
-        params = vars(self).get("_params")
-        if params is None:
-            return self._learned()
-        return {name: _as_array(value) for name, value in params.items()}
-
-    @params.setter
-    def params(self, values: Mapping[str, Any]) -> None:
-        self._params = dict(values)
-
-    def _learned(self) -> dict[str, np.ndarray]:
-        """Return what is reported where ``params`` is not set."""
-        return self.state
+        write_state(self, values)
 
 
-def _as_array(value: Any) -> np.ndarray | None:
-    """Return a number, an array or the value of a shared variable; None for anything else."""
-    if isinstance(value, SharedVariable):
-        value = value.get_value()
-    if not isinstance(value, int | float | np.ndarray | np.number):
-        return None
-    array = np.array(value)
-    return array if array.dtype.kind in "biuf" else None
+def learned(method: Inference) -> dict[str, np.ndarray]:
+    """Return what a method reports: its ``params``, or its state without random generators."""
+    params = getattr(method, "params", None)
+    if params is None:
+        return {name: value for name, value in method.state.items() if not is_generator(name)}
+    arrays = {name: as_array(value) for name, value in _by_name(params).items()}
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def _by_name(values: Any) -> dict[str, Any]:
+    """Return params as a dict; a list of variables by their names."""
+    if isinstance(values, Mapping):
+        return dict(values)
+    if isinstance(values, list | tuple):
+        return {getattr(v, "name", None) or str(i): v for i, v in enumerate(values)}
+    raise TypeError(
+        sentence(
+            "params are arrays or shared variables by name, or a list of shared variables",
+            found=f"{values!r} of type {type(values).__name__}",
+            fix='Write self.params = {"loc": loc}',
+        )
+    )
 
 
 class SVIMethod(Inference):
@@ -176,8 +212,9 @@ class SVIMethod(Inference):
         self._svi_state, loss = svi.update(self._svi_state, **(batch or {}))
         return loss
 
-    def _learned(self) -> dict[str, np.ndarray]:
-        """Return the constrained params."""
+    @property
+    def params(self) -> dict[str, np.ndarray]:
+        """The constrained params."""
         return self.as_svi().get_params(self._svi_state)
 
 

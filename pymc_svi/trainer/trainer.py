@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import math
+import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pymc as pm
 
 from pymc_svi.callbacks import Checkpoint, Moment, ProgressBar, as_callback
+from pymc_svi.callbacks.base import call_callbacks, restore_callbacks
 from pymc_svi.checkpoint import FILE_NAME, SavedFit, check_same, load_fit
 from pymc_svi.data import DataLoader
 from pymc_svi.engine import Arguments, SVIState, seed_sequence
@@ -21,11 +21,14 @@ from pymc_svi.engine.progress import Progress
 from pymc_svi.engine.seeds import generator_to_array, spawn_generators
 from pymc_svi.errors import NonFiniteError, sentence
 from pymc_svi.handlers import Trace
+from pymc_svi.handlers.core import Program
 from pymc_svi.results import SVIRunResult
 from pymc_svi.svi import SVI
-from pymc_svi.trainer.feeds import feed_of
-from pymc_svi.trainer.inference import Inference, SVIMethod
+from pymc_svi.trainer.feeds import DataFeed, feed_of
+from pymc_svi.trainer.inference import Inference, SVIMethod, learned, with_model
+from pymc_svi.trainer.planning import explaining_lengths
 from pymc_svi.trainer.session import Session, build_session
+from pymc_svi.trainer.stepping import begin, go_on_from, state_of, take_step
 
 __all__ = ["Trainer"]
 
@@ -55,6 +58,8 @@ class Trainer:
         it out; or go back to the state before it and go on with other random numbers.
     progressbar : bool, default False
         Show progress.
+    model : callable or pymc.Model, optional
+        The model, for a method that has none of its own; that of the context if not given.
 
     Raises
     ------
@@ -88,6 +93,7 @@ class Trainer:
         *,
         on_nonfinite: Literal["raise", "skip", "rollback"] = "raise",
         progressbar: bool = False,
+        model: Program | None = None,
     ):
         if isinstance(method, type) or not isinstance(method, SVI | Inference):
             raise TypeError(
@@ -111,7 +117,8 @@ class Trainer:
             )
         if callable(callbacks):
             callbacks = [callbacks]
-        self.method = method
+        self.method = with_model(method, model, "Trainer")
+        self.model = model
         self.dataloader = dataloader
         self.callbacks = [as_callback(callback) for callback in callbacks]
         self.on_nonfinite = on_nonfinite
@@ -165,6 +172,8 @@ class Trainer:
             data_seed = saved.about.get("seed", data_seed)
         for callback in self.callbacks:
             callback.start()
+        if saved is not None:
+            restore_callbacks(self.callbacks, saved.callbacks)
         svi = self._svi()
         if svi is None:
             return self._fit_steps(num_steps, random_seed, data_seed, saved)
@@ -209,6 +218,10 @@ class Trainer:
             path = path / FILE_NAME if path.suffix != ".safetensors" else path
         return load_fit(path) if path.exists() else None
 
+    def _have_stopped(self, saved: SavedFit | None) -> bool:
+        """Whether a callback had ended the fit that is resumed."""
+        return saved is not None and any(callback.has_stopped for callback in self.callbacks)
+
     def _svi(self) -> SVI | None:
         if isinstance(self.method, SVI):
             return self.method
@@ -236,7 +249,7 @@ class Trainer:
         about = {
             "seed": data_seed,
             "constraints": {n: repr(s.constraint) for n, s in training.params.sites.items()},
-            "data": _describe(self.dataloader),
+            "data": _describe(feed),
         }
         losses = np.empty(0)
         if saved is None:
@@ -246,15 +259,30 @@ class Trainer:
             check_same(saved.about, about)
             state, losses = saved.state, saved.losses
         remaining = num_steps - state.step
-        if remaining > 0:
+        if remaining > 0 and not self._have_stopped(saved):
             if feed is not None:
                 feed.begin(state.step, remaining)
             try:
-                state, losses = self._run(session, state, losses, num_steps, about)
+                names = () if session.plan is None else session.plan.variables
+                with explaining_lengths(session.svi.model, session.svi.guide, names):
+                    state, losses = self._run(session, state, losses, num_steps, about)
+                self._warn_of_steps_left_out(losses[-remaining:])
             finally:
                 if feed is not None:
                     feed.close()
         return session.result(state, losses, about)
+
+    def _warn_of_steps_left_out(self, losses: np.ndarray) -> None:
+        left_out = int(np.isnan(losses).sum())
+        if self.on_nonfinite == "skip" and left_out > len(losses) / 2:
+            warnings.warn(
+                sentence(
+                    "Most steps were left out, since their losses or gradients are not finite",
+                    found=f"{left_out} of {len(losses)} steps",
+                    fix='Use on_nonfinite="raise" to see which site breaks',
+                ),
+                stacklevel=4,
+            )
 
     def _run(self, session, state: SVIState, losses, num_steps: int, about):
         training = session.training
@@ -271,16 +299,9 @@ class Trainer:
                 lambda batch: session.evaluate(reached, batch),
                 training.rule,
                 final,
+                self.callbacks,
             )
-            stop: StopIteration | None = None
-            for callback in self.callbacks:
-                if final or reached.step % callback.every == 0:
-                    try:
-                        callback(moment)
-                    except StopIteration as reason:
-                        stop = reason
-            if stop is not None:
-                raise stop
+            call_callbacks(moment)
 
         while True:
             try:
@@ -292,6 +313,7 @@ class Trainer:
                     progressbar=self.progressbar,
                     callbacks=[call] if self.callbacks else (),
                     every=every,
+                    leaving_out='Trainer(..., on_nonfinite="skip")',
                 )
                 return state, np.concatenate([before, new])
             except NonFiniteError as error:
@@ -309,89 +331,66 @@ class Trainer:
         method = self.method
         assert isinstance(method, Inference)
         feed = None if self.dataloader is None else feed_of(self.dataloader, data_seed)
-        offered = {
-            "model": pm.Model.get_context(error_if_none=False),
-            "batch": None if feed is None else feed.first,
-            "random_seed": random_seed,
+        begin(method, self.model, None if feed is None else feed.first, random_seed)
+        about = {
+            "seed": data_seed,
+            "method": type(method).__name__,
+            "data": _describe(feed),
+            "constraints": {},
         }
-        parameters = inspect.signature(method.init).parameters
-        variadic = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        method.init(**{k: v for k, v in offered.items() if variadic or k in parameters})
-        about = {"seed": data_seed, "data": _describe(self.dataloader), "constraints": {}}
         losses: list[float] = []
-        first = 0
+        step = 0
         if saved is not None:
             check_same(saved.about, about)
-            method.state = saved.state.params
-            losses, first = list(saved.losses), saved.state.step
-        if feed is not None:
-            feed.begin(first, num_steps - first)
-        step, n_before = first, len(losses)
-
-        def reached() -> SVIState:
-            return SVIState(dict(method.state), {}, np.zeros((0, 6), np.uint64), step)
-
-        try:
-            with Progress(num_steps, self.progressbar) as progress:
-                for step in range(first + 1, num_steps + 1):
-                    batch = None if feed is None else feed.batch_at(step - 1)
-                    losses.append(self._one_step(method, batch, step - 1, losses))
-                    due = [c for c in self.callbacks if step % c.every == 0 or step == num_steps]
-                    if step % _STEPS_A_LOOK == 0:
-                        progress.update(np.array(losses))
-                    if due:
-                        moment = Moment(
-                            reached(),
-                            np.array(losses),
-                            about,
-                            lambda: dict(method.params),
-                            final=step == num_steps,
-                        )
-                        for callback in due:
-                            callback(moment)
-        except StopIteration:
-            pass
-        except KeyboardInterrupt:
-            step = first + len(losses) - n_before
-            if step == first:
-                raise
-            warn_of_interrupt(step, num_steps)
-        finally:
+            go_on_from(method, saved.state)
+            losses, step = list(saved.losses), saved.state.step
+        before, saved_step = len(losses), step
+        optim = getattr(method, "optimizer", getattr(method, "optim", None))
+        evaluate = getattr(method, "evaluate", None)
+        if step < num_steps and not self._have_stopped(saved):
             if feed is not None:
-                feed.close()
+                feed.begin(step, num_steps - step)
+            try:
+                with Progress(num_steps, self.progressbar) as progress:
+                    while step < num_steps:
+                        batch = None if feed is None else feed.batch_at(step)
+                        losses.append(take_step(method, batch, step, losses, self.on_nonfinite))
+                        step += 1
+                        final = step == num_steps
+                        if step % _STEPS_A_LOOK == 0 or final:
+                            progress.update(np.array(losses))
+                        if any(c.is_due(step, final) for c in self.callbacks):
+                            moment = Moment(
+                                state_of(method, step),
+                                np.array(losses),
+                                about,
+                                lambda: learned(method),
+                                evaluate,
+                                optim,
+                                final,
+                                self.callbacks,
+                            )
+                            call_callbacks(moment)
+            except StopIteration:
+                pass
+            except KeyboardInterrupt:
+                if len(losses) == before:
+                    raise
+                step = saved_step + len(losses) - before
+                warn_of_interrupt(step, num_steps)
+            finally:
+                if feed is not None:
+                    feed.close()
+            self._warn_of_steps_left_out(np.array(losses[before:]))
         return SVIRunResult(
-            dict(method.params),
-            reached(),
+            learned(method),
+            state_of(method, step),
             np.array(losses),
             svi=None,
             arguments=Arguments((), {}),
             param_sites=Trace(),
             about=about,
         )
-
-    def _one_step(self, method: Inference, batch: Any, step: int, losses: list[float]) -> float:
-        """Take a step; one whose loss is not finite is taken back."""
-        before = method.state
-        try:
-            loss = float(method.step(batch))
-        except KeyboardInterrupt:
-            method.state = before
-            raise
-        if np.isfinite(loss):
-            return loss
-        method.state = before
-        if self.on_nonfinite == "raise":
-            raise NonFiniteError(
-                sentence(
-                    f"The fit broke at step {step}: the loss is {loss}",
-                    fix="The state before it is in the error's `state`. Trainer(..., "
-                    'on_nonfinite="skip") leaves such steps out',
-                ),
-                step=step,
-                state=before,
-                losses=np.array(losses),
-            )
-        return np.nan
 
     def __repr__(self) -> str:
         return f"Trainer({self.method!r}, {self.dataloader!r})"
@@ -406,12 +405,18 @@ def _with_other_numbers(state: SVIState, attempt: int) -> SVIState:
     return replace(state, rng_state=np.array(arrays, np.uint64).reshape(len(arrays), 6))
 
 
-def _describe(loader: DataLoader | None) -> dict[str, Any] | None:
-    if loader is None:
+def _describe(feed: DataFeed | None) -> dict[str, Any] | None:
+    """Return what the data are and what their order follows from."""
+    if feed is None:
         return None
+    loader = feed.loader
     return {
+        "columns": {n: [str(a.dtype), list(a.shape[1:])] for n, a in feed.first.items()},
+        "sample": loader.sample(),
         "total_size": loader.total_size,
         "batch_size": loader.batch_size,
         "shuffle": loader.shuffle,
         "drop_last": loader.drop_last,
+        "seed": loader.seed,
+        "buffer_size": getattr(loader.source, "buffer_size", None),
     }

@@ -157,6 +157,21 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         trainer(tmp_path, drop_last=True).fit(n=40, resume=True)
 
 
+def test_a_checkpoint_of_other_data_is_refused_with_what_differs(tmp_path):
+    trainer(tmp_path).fit(n=20, random_seed=1)
+    others = {
+        r"Found: \{'sample'": DataLoader({"y": Y + 1e-9}, batch_size=10),
+        r"Found: \{'batch_size': 10\}. Expected: \{'batch_size': 9\}": DataLoader({"y": Y}, 9),
+        r"Expected: \{'seed': 5\}": DataLoader({"y": Y}, 10, seed=5),
+        r"'columns': \{'y': \['float64', \[\]\]\}": DataLoader({"y": Y.astype(int)}, 10),
+    }
+    for message, data in others.items():
+        with pytest.raises(StateError, match=message):
+            trainer(tmp_path, data=data).fit(n=40, resume=True)
+    saved = load_fit(tmp_path / FILE_NAME)
+    trainer(data=others.popitem()[1]).fit(n=21, resume=saved.state)  # of one's own will
+
+
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
     path = tmp_path / FILE_NAME
     path.write_bytes(b"something else entirely")

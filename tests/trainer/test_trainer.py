@@ -26,7 +26,7 @@ from pymc_svi import (
 )
 from pymc_svi.engine import ParamStore
 from pymc_svi.engine.progress import create_simple_progress, describe
-from pymc_svi.errors import DataError, NonFiniteError
+from pymc_svi.errors import DataError, NonFiniteError, StateError
 from pymc_svi.guides import AutoDelta, AutoNormal
 
 FAST = {"compile_kwargs": {"mode": "FAST_COMPILE"}}
@@ -284,7 +284,8 @@ def test_steps_of_ones_own_that_are_not_finite_are_taken_back():
     with pytest.raises(NonFiniteError, match="broke at step 2: the loss is nan.*skip") as raised:
         Trainer(Mine()).fit(n=5)
     assert raised.value.state["count"] == 2
-    result = Trainer(Mine(), on_nonfinite="skip").fit(n=5)
+    with pytest.warns(UserWarning, match="3 of 5 steps"):
+        result = Trainer(Mine(), on_nonfinite="skip").fit(n=5)
     np.testing.assert_array_equal(result.losses, [1.0, 2.0, np.nan, np.nan, np.nan])
 
 
@@ -460,3 +461,154 @@ def test_fit_shows_progress_when_it_is_asked_to(monkeypatch):
     for progressbar in (None, True, None, False):
         method.fit(n=2, random_seed=0, progressbar=progressbar)
     assert shown == [False, True, True, False]
+
+
+# --- methods of one's own: models, random numbers, optimizers ------------------------------------
+
+
+class Noisy(Inference):
+    """ADVI of one mean, in PyTensor alone: its optimizer and its noise are known to a function."""
+
+    def __init__(self, optimizer=None):
+        self.optimizer = optimizer or pm.adam(learning_rate=0.05)
+
+    def init(self, model, batch, random_seed):
+        self.params = [pytensor.shared(np.zeros(()), name=name) for name in ("loc", "log_sd")]
+        loc, log_sd = self.params
+        noise = pytensor.shared(np.random.default_rng(random_seed))
+        after, eps = pytensor.tensor.random.normal(rng=noise).owner.outputs
+        y, mu = pytensor.tensor.vector("y"), loc + pytensor.tensor.exp(log_sd) * eps
+        self.loss = 0.5 * len(Y) / y.shape[0] * ((y - mu) ** 2).sum() - log_sd
+        self.grads = pytensor.grad(self.loss, self.params)
+        updates = self.optimizer(self.grads, self.params)
+        self.update = pytensor.function(
+            [y], self.loss, updates=[*updates.items(), (noise, after)], mode="FAST_COMPILE"
+        )
+
+    def step(self, batch):
+        return self.update(batch["y"])
+
+    def evaluate(self, batch):
+        return ((batch["y"] - self.params[0].get_value()) ** 2).sum()
+
+
+def noisy(n, *called, folder=None, data=Y, method=Noisy, resume=False, **options):
+    if folder is not None:
+        called = (callbacks.Checkpoint(folder, every=10), *called)
+    loader = DataLoader({"y": data}, batch_size=7)
+    made = Trainer(method(), loader, called, model=model, **options)
+    return made.fit(n=n, random_seed=4, resume=resume)
+
+
+def test_moments_and_noise_that_only_a_compiled_function_knows_are_resumed(tmp_path):
+    whole = noisy(30)
+    assert set(whole.params) == {"loc", "log_sd"}
+    noisy(13, folder=tmp_path)
+    resumed = noisy(30, folder=tmp_path, resume=True)
+    assert resumed.state == whole.state
+    np.testing.assert_array_equal(resumed.losses, whole.losses)
+
+
+def test_a_checkpoint_of_another_method_is_refused(tmp_path):
+    class Other(Noisy):
+        pass
+
+    class More(Noisy):
+        def init(self, model, batch, random_seed):
+            super().init(model, batch, random_seed)
+            self.count = 0
+
+    noisy(10, folder=tmp_path)
+    with pytest.raises(StateError, match="another method. Found: Noisy. Expected: Other"):
+        noisy(20, folder=tmp_path, method=Other, resume=True)
+    More.__name__ = "Noisy"
+    with pytest.raises(StateError, match="Noisy has more state.*'count'"):
+        noisy(20, folder=tmp_path, method=More, resume=True)
+
+
+def test_fit_gives_its_model_to_a_method_of_ones_own():
+    seen = []
+
+    class Mine(Inference):
+        def init(self, model):
+            seen.append(model)
+
+        def step(self, batch):
+            return 1.0
+
+    class Without(Inference):
+        def step(self, batch):
+            return 1.0
+
+    fit(model, Mine(), n=1, progressbar=False)
+    with pm.Model() as built:
+        fit(method=Mine(), n=1, progressbar=False)
+    assert seen == [model, built]
+    with pytest.raises(TypeError, match=r"Mine has no model.*Trainer\(..., model=model\)"):
+        fit(method=Mine(), n=1)
+    fit(method=Without(), n=1, progressbar=False)
+    with pytest.raises(TypeError, match=r"cannot take the model.*Without.init takes no `model`"):
+        fit(model, Without(), n=1)
+
+
+def test_callbacks_see_what_a_method_of_ones_own_has():
+    held = callbacks.HeldOutELBO({"y": Y[:3]}, every=5)
+    noisy(10, held)
+    assert len(held.elbos) == 2 and held.elbos[0] < held.elbos[1]
+    rates = callbacks.LearningRateMonitor(every=5)
+    noisy(10, rates, method=lambda: Noisy(optim.Adam(0.03)))
+    assert rates.rates == [0.03, 0.03]
+    converged = callbacks.CheckParametersConvergence(every=5, tolerance=10.0)
+    assert len(noisy(30, converged).losses) == 10
+
+
+def test_a_broken_step_of_ones_own_is_named_and_goes_on_with_other_noise():
+    class Rare(Noisy):
+        def init(self, model, batch, random_seed):
+            super().init(model, batch, random_seed)
+            self.fate = np.random.default_rng(random_seed)
+
+        def step(self, batch):
+            loss = super().step(batch)
+            if self.fate.random() < 0.05:
+                self.params[0].set_value(np.nan)
+            return loss
+
+    with pytest.raises(
+        NonFiniteError, match="'loc' is not finite after it. Found: the params loc = "
+    ) as found:
+        noisy(60, method=Rare)
+    assert np.isfinite(found.value.state["params/loc"])
+    skipped = noisy(60, method=Rare, on_nonfinite="skip").losses
+    assert 0 < np.isnan(skipped).sum() < 30
+    tried = noisy(60, method=Rare, on_nonfinite="rollback").losses
+    n = found.value.step
+    assert np.isfinite(tried).all()
+    np.testing.assert_array_equal(tried[:n], skipped[:n])
+
+
+def test_callbacks_go_on_from_a_checkpoint_with_what_they_remember(tmp_path):
+    def run(n, folder=None, resume=False):
+        called = [
+            callbacks.EarlyStopping(patience=3, every=4, min_delta=20.0),
+            callbacks.HeldOutELBO({"y": Y[:3]}, every=4),
+            callbacks.Tracker(every=4, loc=lambda moment: moment.params["loc"]),
+        ]
+        return noisy(n, *called, folder=folder, resume=resume), called
+
+    whole, expected = run(200)
+    assert len(whole.losses) < 200 and expected[0].waited == 3
+    run(10, tmp_path)
+    resumed, found = run(200, tmp_path, resume=True)
+    np.testing.assert_array_equal(resumed.losses, whole.losses)
+    assert found[1].steps == expected[1].steps[:2] + [10] + expected[1].steps[2:]
+    assert len(found[2]["loc"]) == len(found[1].steps)
+
+
+def test_a_fit_that_was_stopped_is_not_gone_on_with(tmp_path):
+    def run(folder):
+        stop = callbacks.CheckParametersConvergence(every=10, tolerance=10.0)
+        return noisy(50, stop, folder=folder, resume=True)
+
+    assert run(tmp_path).state == run(tmp_path).state
+    assert run(tmp_path).state.step == 20
