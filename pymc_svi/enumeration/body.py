@@ -9,7 +9,7 @@ from typing import Any
 import pytensor.tensor as pt
 from pymc.distributions.shape_utils import change_dist_size
 from pytensor.graph.basic import Variable
-from pytensor.graph.replace import graph_replace, vectorize_graph
+from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors, toposort
 from pytensor.tensor.random.op import RandomVariable, RNGConsumerOp
 from pytensor.tensor.random.type import RandomType
@@ -19,6 +19,7 @@ from pytensor.tensor.type_other import NoneTypeT
 from pymc_svi.enumeration.lookups import without_lookups
 from pymc_svi.errors import SiteError, sentence
 from pymc_svi.gradients.named_dims import without_named_dims
+from pymc_svi.gradients.vectorize import vectorize
 from pymc_svi.handlers import Handler, Site, Trace, trace
 from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.stack import no_handlers
@@ -185,7 +186,7 @@ def vectorized(outputs: Sequence[Variable], batched: Mapping[Variable, Variable]
     outputs = _with_known_lengths(outputs)
     outputs = without_lookups(outputs, [*from_outside(outputs, batched), *batched])
     fixed = from_outside(outputs, batched)
-    found = vectorize_graph(list(outputs), replace={v: v for v in fixed} | dict(batched))
+    found = vectorize(outputs, {v: v for v in fixed} | dict(batched))
     return without_lookups(found, [*fixed, *batched.values()])
 
 

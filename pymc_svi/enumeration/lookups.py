@@ -38,7 +38,7 @@ def without_lookups(outputs: Sequence[Variable], inputs: Collection[Variable]) -
         What they are computed from, which is left alone.
     """
     known = KnownValues()
-    rules = (known_number, _whole, _chosen, _read, _all_of_each)
+    rules = (known_number, _whole, _chosen, _read, _read_at_once, _all_of_each)
 
     def simpler(node: Apply) -> list[Variable] | None:
         found = (rule(node, known) for rule in rules)
@@ -92,6 +92,39 @@ def _read(node: Apply, known: KnownValues) -> Variable | None:
             taken.add(to)
             order[to] = axis
     return _as_large_as(node.outputs[0], value.dimshuffle(*order))
+
+
+def _read_at_once(node: Apply, known: KnownValues) -> Variable | None:
+    """Return a repeated read of one and the same array as a single read.
+
+    PyTensor mistakes the shape of the repeated one where its indices differ in their dimensions, and
+    is slow with its gradient.
+    """
+    core = node.op.core_op if isinstance(node.op, Blockwise) else None
+    if not isinstance(core, AdvancedSubtensor | Subtensor):
+        return None
+    source, *indices = node.inputs
+    n_batch = node.op.batch_ndim(node)  # type: ignore[attr-defined]
+    places = [place for place, entry in enumerate(core.idx_list) if isinstance(entry, int)]
+    if any(not isinstance(entry, int) and entry != slice(None) for entry in core.idx_list):
+        return None
+    if not places or not all(source.type.broadcastable[:n_batch]):
+        return None
+    if any(index.type.dtype == "bool" for index in indices):
+        return None
+    n_index = max(index.type.ndim for index in indices) - n_batch
+    entries: list[Any] = list(core.idx_list)
+    for place, index in zip(places, indices, strict=True):
+        data = known.of(index)  # without the axes along which it is repeated
+        value = index if data is None else data
+        n_missing = n_index - (index.type.ndim - n_batch)
+        entries[place] = value.dimshuffle(
+            *range(n_batch), *["x"] * n_missing, *range(n_batch, index.type.ndim)
+        )
+    value = source.squeeze(tuple(range(n_batch)))[tuple(entries)]
+    first = places[0] if np.all(np.diff(places) == 1) else 0  # where NumPy puts indexed axes
+    value = pt.moveaxis(value, range(first, first + n_batch), range(n_batch))
+    return _as_large_as(node.outputs[0], value)
 
 
 def _whole(node: Apply, known: KnownValues) -> Variable | None:

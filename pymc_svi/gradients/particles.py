@@ -8,13 +8,13 @@ import pytensor.tensor as pt
 from pymc.distributions.shape_utils import change_dist_size
 from pytensor.compile import view_op
 from pytensor.graph.basic import Apply, Variable
-from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.traversal import toposort
 from pytensor.tensor.random.op import RNGConsumerOp
 from pytensor.tensor.random.type import RandomType
 
 from pymc_svi.gradients.named_dims import without_named_dims
 from pymc_svi.gradients.rebuilding import with_known_lengths
+from pymc_svi.gradients.vectorize import vectorize
 
 __all__ = ["random_variables", "vectorize_draws"]
 
@@ -92,7 +92,7 @@ def vectorize_draws(
             batched[draw] = _as_index(change_dist_size(draw, (n,), expand=True))
             random.add(draw)
     if batched:
-        vectorized = vectorize_graph(outputs, replace={v: v for v in fixed} | batched)
+        vectorized = vectorize(outputs, {v: v for v in fixed} | batched)
     else:
         vectorized = outputs
     return [

@@ -13,12 +13,12 @@ import pytensor.tensor as pt
 from pymc.pytensorf import find_rng_nodes, reseed_rngs
 from pytensor.compile import view_op
 from pytensor.graph.basic import Variable
-from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.traversal import ancestors
 
 from pymc_svi.errors import SiteError, did_you_mean, quoted, sentence
 from pymc_svi.gradients.named_dims import without_named_dims
 from pymc_svi.gradients.particles import random_variables, vectorize_draws
+from pymc_svi.gradients.vectorize import vectorize
 from pymc_svi.guides.prototype import Latent, Prototype, quick_mode
 from pymc_svi.guides.spaces import acts_on_elements, constrain, log_jac_det
 from pymc_svi.handlers import Handler, Site, Trace, replay, trace
@@ -158,9 +158,9 @@ class FittedGuide:
             name: pt.tensor(name, dtype=point.type.dtype, shape=(None, *point.type.shape))
             for name, point in points.items()
         }
-        vectorized = vectorize_graph(
+        vectorized = vectorize(
             without_named_dims([as_plain_tensor(outputs[name]) for name in points]),
-            replace={points[name]: stacked[name] for name in points},
+            {points[name]: stacked[name] for name in points},
         )
         function = pytensor.function(
             list(stacked.values()), vectorized, mode=quick_mode(), on_unused_input="ignore"

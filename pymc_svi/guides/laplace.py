@@ -9,10 +9,10 @@ import pytensor
 import pytensor.tensor as pt
 from pymc.pytensorf import rewrite_pregrad
 from pytensor.graph.basic import Variable
-from pytensor.graph.replace import vectorize_graph
 
 from pymc_svi.errors import SiteError, quoted, sentence
 from pymc_svi.gradients.named_dims import without_named_dims
+from pymc_svi.gradients.vectorize import vectorize
 from pymc_svi.guides.continuous import AutoGaussianVector
 from pymc_svi.guides.fitted import FittedGuide
 from pymc_svi.guides.multivariate_normal import AutoMultivariateNormal
@@ -197,7 +197,7 @@ class AutoLaplaceApproximation(AutoGaussianVector):
         # The products of the Hessian with all unit vectors, as one batch.
         direction = pt.tensor("direction", dtype=u.type.dtype, shape=(size,))
         product = pytensor.grad((gradient * direction).sum(), u, disconnected_inputs="ignore")
-        [hessian] = vectorize_graph([product], {direction: pt.eye(size, dtype=u.type.dtype)})
+        [hessian] = vectorize([product], {direction: pt.eye(size, dtype=u.type.dtype)})
         function = pytensor.function([u], [value, gradient, hessian], mode=quick_mode())
 
         def at(loc: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:

@@ -9,12 +9,12 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
-from pytensor.graph.replace import vectorize_graph
 
 from pymc_svi.errors import PairingError, sentence
 from pymc_svi.gradients.named_dims import without_named_dims
 from pymc_svi.gradients.particles import vectorize_draws
 from pymc_svi.gradients.stand_in import detached, with_gradient_of
+from pymc_svi.gradients.vectorize import vectorize
 from pymc_svi.guides.fitted import Place
 from pymc_svi.guides.spaces import unconstrain
 from pymc_svi.handlers import Site, Trace
@@ -167,5 +167,5 @@ def _at_particles(
         run_program(model, *args, **kwargs)
     terms = {f"model: {site.name}": site.log_prob.sum() for site in place.scored}
     outputs = without_named_dims([place.log_density(), *terms.values()])
-    log_density, *by_site = vectorize_graph(outputs, replace={one: particles})
+    log_density, *by_site = vectorize(outputs, {one: particles})
     return log_density, {name: term.mean() for name, term in zip(terms, by_site, strict=True)}

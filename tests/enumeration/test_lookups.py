@@ -23,7 +23,8 @@ x = pt.tensor("x", shape=(3,))
 p = pt.tensor("p", shape=(3, 3))
 cube = pt.tensor("cube", shape=(3, 3, 4))
 rows = pt.tensor("rows", shape=(5, 3))
-VALUES = {x: np.array([0.3, -1.0, 2.0]), p: P, cube: CUBE, rows: ROWS}
+data = pt.tensor("data", shape=(4,), dtype="int64")
+VALUES = {x: np.array([0.3, -1.0, 2.0]), p: P, cube: CUBE, rows: ROWS, data: np.array([2, 0, 2, 1])}
 
 a, b = pt.scalar("a", dtype="int64"), pt.scalar("b", dtype="int64")
 v = pt.tensor("v", shape=(5,), dtype="int64")
@@ -50,7 +51,21 @@ EXPRESSIONS = {
     "law given those before": pm.logp(pm.Categorical.dist(p[v], shape=5), w),
     "law of two parents": pm.logp(pm.Categorical.dist(pm.math.softmax(cube[a, b], axis=-1)), v[0]),
 }
-READ = {name for name in EXPRESSIONS if name not in ("law of two parents",)}
+
+
+GATHERED = {  # beside an index that is not known until the graph is run
+    "unknown row": p[data, a],
+    "unknown rows": p[data, a[None]],
+    "unknown row, states of elements": p[data, v[:, None]],
+    "unknown rows of elements": p[data[:, None], v[:4]],
+    "column of unknown rows": cube[:, data, a],
+    "unknown row first and last": cube[data, :, a],
+    "unknown law": pm.logp(
+        pm.Categorical.dist(pm.math.softmax(cube[data, v[:, None]], axis=-1)), w[:, None]
+    ),
+}
+EXPRESSIONS |= GATHERED
+READ = {name for name in EXPRESSIONS if name not in ("law of two parents", *GATHERED)}
 
 
 def states(variable, place, n):
@@ -95,6 +110,13 @@ def test_nothing_is_gathered(name):
     assert not [op for op in ops if isinstance(op, Blockwise)]
     if name not in ("backwards", "the next"):  # another order is one gather, of constants' places
         assert not [op for op in ops if isinstance(op, AdvancedSubtensor)]
+
+
+@pytest.mark.parametrize("name", sorted(GATHERED))
+def test_unknown_places_are_read_once(name):
+    _, value = of_all_states(EXPRESSIONS[name])
+    ops = [n.owner.op for n in ancestors([value]) if n.owner is not None]
+    assert not [op for op in ops if isinstance(op, Blockwise)]
 
 
 def test_an_index_out_of_bounds_stays_an_error():
