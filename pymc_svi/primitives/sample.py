@@ -47,7 +47,8 @@ def sample(
     dist : TensorVariable
         An unnamed distribution, such as ``pm.Normal.dist(0, 1)``.
     obs : array_like, optional
-        Data; makes the site observed. A distribution of fewer dimensions is repeated.
+        Data; makes the site observed. A distribution of fewer dimensions, or of length
+        one along some, is repeated, as PyMC does.
     obs_mask : array_like of bool, optional
         Where the data are observed; elsewhere they are latent. This makes three sites:
         ``{name}_observed``, ``{name}_unobserved`` (to be sampled by the guide) and the
@@ -99,12 +100,16 @@ def sample(
 
 
 def _in_shape_of_data(dist: Variable, obs: Any) -> Variable:
-    """Repeat a distribution that has fewer dimensions than its data."""
+    """Repeat a distribution that has fewer dimensions than its data, or some of length one."""
     shape = getattr(getattr(obs, "type", obs), "shape", np.shape(obs))
     batch = shape[: len(shape) - support_ndim(dist)]
-    if not is_distribution(dist) or None in batch or len(batch) <= len(batch_shape(dist)):
+    if not is_distribution(dist) or None in batch:
         return dist
-    return with_batch_shape(dist, tuple(batch))
+    own = batch_shape(dist)
+    repeated = len(batch) == len(own) and any(n == 1 != m for n, m in zip(own, batch, strict=True))
+    if len(batch) > len(own) or repeated:
+        return with_batch_shape(dist, tuple(batch))
+    return dist
 
 
 def _partly_observed(name, dist, obs, obs_mask, dims, infer) -> Variable:

@@ -8,7 +8,7 @@ import pytensor.tensor as pt
 import pytest
 from scipy import stats
 
-from pymc_svi import sample
+from pymc_svi import plate, sample
 from pymc_svi.errors import SiteError
 from pymc_svi.handlers import condition, trace
 
@@ -31,6 +31,19 @@ def test_a_scalar_distribution_is_repeated_over_its_data():
 
     total = evaluated(trace(program).get_trace().log_prob_sum())
     assert total == pytest.approx(stats.norm(1, 2).logpdf([0.0, 1.0, 2.0]).sum())
+
+
+def test_a_distribution_of_length_one_is_repeated_over_its_data():
+    """As PyMC does it; here one law for each row, inside a plate of columns."""
+    data = np.arange(6.0).reshape(3, 2)
+    mu = np.array([[0.0], [1.0], [2.0]])
+
+    def program():
+        with plate("rows", 3, dim=-2), plate("columns", 2):
+            sample("y", pm.Normal.dist(mu, 2.0), obs=data)
+
+    total = evaluated(trace(program).get_trace().log_prob_sum())
+    assert total == pytest.approx(stats.norm(mu, 2).logpdf(data).sum())
 
 
 @pytest.mark.parametrize("wrong", [pm.Normal, 3.0, None])
