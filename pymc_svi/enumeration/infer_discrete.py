@@ -9,13 +9,14 @@ import pymc as pm
 import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors
 
 from pymc_svi.enumeration.chains import collapsed
 from pymc_svi.enumeration.factors import Factors
 from pymc_svi.enumeration.marking import is_enumerated, summed
 from pymc_svi.enumeration.tables import Table, eliminate, log_sum, maximum
-from pymc_svi.errors import sentence
-from pymc_svi.handlers import Handler, Site, substitute, trace
+from pymc_svi.errors import SiteError, sentence
+from pymc_svi.handlers import Handler, Site, Trace, substitute, trace, uncondition
 from pymc_svi.handlers.core import Program, run_program
 from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.stack import STACK
@@ -28,7 +29,8 @@ class infer_discrete(Handler):
     """A program whose discrete latent sites are drawn from their posterior, given all others.
 
     What is observed, and what handlers around or inside give a value, is conditioned on;
-    continuous sites without a value are drawn as ever.
+    continuous sites without a value are drawn as ever. Data that ``uncondition`` or ``Predictive``
+    draw anew around the handler are conditioned on first: the new ones follow from the draw.
 
     Parameters
     ----------
@@ -40,6 +42,8 @@ class infer_discrete(Handler):
 
     Raises
     ------
+    SiteError
+        If what is observed depends on the discrete sites through a continuous one without a value.
     ValueError
         If ``temperature`` is neither 0 nor 1.
 
@@ -79,20 +83,61 @@ class infer_discrete(Handler):
         """Run the program on values of its discrete sites, or wrap one when used as decorator."""
         if self.program is None:
             return super().__call__(*args, **kwargs)
-        # The first run is not to be recorded; what else is around has its say in both, and
-        # leaves to be summed out what it gives no value.
-        outside = tuple(handler for handler in STACK.get() if not isinstance(handler, trace))
+        # The first run is not to be recorded, and has the data that `uncondition` draws anew in
+        # the second; what else is around has its say in both, and leaves to be summed out what it
+        # gives no value.
+        outside = tuple(h for h in STACK.get() if not isinstance(h, trace | uncondition))
         token = STACK.set((summed(unless=()), *outside))
         try:
             traced = trace(self.program).get_trace(*args, **kwargs)
         finally:
             STACK.reset(token)
-        values = {n: s.value for n, s in traced.latent.items() if not is_enumerated(s)}
-        values |= posterior_draw(
-            Factors(traced), traced.sites("sample", "factor"), self.temperature
-        )
+        following = _drawn_after_the_sums(traced)
+        values = {
+            name: site.value
+            for name, site in traced.latent.items()
+            if not is_enumerated(site) and name not in following
+        }
+        sites = [s for s in traced.sites("sample", "factor") if s.name not in following]
+        values |= posterior_draw(Factors(traced), sites, self.temperature)
         with substitute(data=values):
             return run_program(self.program, *args, **kwargs)
+
+
+def _drawn_after_the_sums(traced: Trace) -> dict[str, Site]:
+    """Return the sites without a value whose law depends on summed sites: they say nothing of these.
+
+    They are drawn in the second run, when these sites have a value.
+
+    Raises
+    ------
+    SiteError
+        If what has a value depends on such a site, which would have to be integrated out.
+    """
+    summed_over = {s.infer["summed_over"]: s.name for s in traced.values() if is_enumerated(s)}
+    found: dict[str, Site] = {}
+    draws: dict[Variable, str] = {}
+    for site in traced.sites("sample", "factor"):
+        if is_enumerated(site):
+            continue
+        latent = site.name in traced.latent
+        value = as_plain_tensor(site.value if latent else site.log_prob)
+        above = set(ancestors([value]))
+        if latent and (parents := above & set(summed_over)):
+            found[site.name] = site
+            draws[value] = summed_over[next(iter(parents))]
+        elif parents := above & set(draws):
+            between = next(name for name, s in found.items() if as_plain_tensor(s.value) in parents)
+            raise SiteError(
+                sentence(
+                    f"infer_discrete: site {between!r} has no value, but decides on discrete sites",
+                    found=f"{site.name!r} depends on {between!r}, and {between!r} on "
+                    f"{draws[next(iter(parents))]!r}",
+                    fix=f"Give {between!r} a value, handlers.condition(model, data={{{between!r}: ...}}), "
+                    "or posterior samples",
+                )
+            )
+    return found
 
 
 def posterior_draw(

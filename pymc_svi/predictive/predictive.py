@@ -11,6 +11,7 @@ import pymc as pm
 import xarray as xr
 from pytensor.graph.basic import Variable
 
+from pymc_svi.enumeration import infer_discrete as drawn_from_posterior
 from pymc_svi.errors import sentence
 from pymc_svi.handlers import trace, uncondition
 from pymc_svi.handlers.calls import telling_data
@@ -52,6 +53,10 @@ class Predictive:
         Names of the sites to return; by default all that are drawn here.
     coords : dict, optional
         Coords for the dims that function programs use.
+    infer_discrete : bool, default False
+        Draw the discrete latent sites from their posterior given the data and all other sites, as
+        :class:`~pymc_svi.infer_discrete` does, instead of from the model. Posterior samples that
+        have the continuous sites only are completed in this way.
 
     Raises
     ------
@@ -84,6 +89,7 @@ class Predictive:
         num_samples: int | None = None,
         return_sites: Sequence[str] | None = None,
         coords: Mapping[str, Any] | None = None,
+        infer_discrete: bool = False,
     ):
         if posterior_samples is not None and guide is not None:
             raise ValueError(
@@ -94,7 +100,7 @@ class Predictive:
             )
         if isinstance(return_sites, str):
             return_sites = [return_sites]
-        self.model = model
+        self.model = drawn_from_posterior(model) if infer_discrete else model
         self.guide = guide
         self.params = dict(params or {})
         self.return_sites = return_sites

@@ -5,8 +5,10 @@ from collections import Counter
 import numpy as np
 import pymc as pm
 import pytest
+from scipy.stats import norm
 
-from pymc_svi import handlers, infer_discrete
+from pymc_svi import Predictive, handlers, infer_discrete
+from pymc_svi.errors import SiteError
 from pymc_svi.results.sampling import draw_function
 from tests.enumeration import models
 from tests.enumeration.brute_force import brute_posterior
@@ -81,3 +83,73 @@ def test_misuse_is_told():
         infer_discrete(models.labels, temperature=0.5)
     with pytest.raises(TypeError, match="cannot be a context manager"), infer_discrete():
         pass
+
+
+# --- around Predictive ------------------------------------------------------------------------
+
+Y = np.array([0.4, -0.2, 1.1])
+SHIFTS = np.array([0.5, 2.0])  # two "posterior draws" of a continuous site
+
+
+def labelled(y=None):
+    shift = pm.Normal("shift")
+    z = pm.Bernoulli("z", 0.3, shape=3)
+    pm.Normal("y", shift * z, 1.0, observed=y)
+
+
+def exact_labels():
+    """The probability of each label being 1, for each of the shifts."""
+    one = 0.3 * norm.pdf(Y, SHIFTS[:, None], 1.0)
+    return one / (one + 0.7 * norm.pdf(Y, 0.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    "predictive",
+    [
+        lambda draws: Predictive(labelled, draws, infer_discrete=True),
+        lambda draws: Predictive(infer_discrete(labelled), draws),
+    ],
+    ids=["option", "wrapper"],
+)
+def test_predictive_completes_posterior_samples_by_discrete_sites_given_the_data(predictive):
+    n = 20_000
+    found = predictive({"shift": np.repeat(SHIFTS, n)})(Y, random_seed=0).posterior_predictive
+    z = found["z"].values.reshape(2, n, 3)
+    exact = exact_labels()
+    assert np.abs(exact - 0.3).max() > 0.2  # far from their prior
+    np.testing.assert_allclose(z.mean(axis=1), exact, atol=4 * 0.5 / np.sqrt(n))
+    # What is drawn anew follows from the labels.
+    y = found["y"].values.reshape(2, n, 3)
+    np.testing.assert_allclose(y.mean(axis=1), exact * SHIFTS[:, None], atol=5 * 1.5 / np.sqrt(n))
+    assert np.corrcoef(z[1, :, 0], y[1, :, 0])[0, 1] > 0.5
+
+
+def test_predictive_without_data_draws_discrete_sites_from_the_model():
+    n = 20_000
+    found = Predictive(labelled, {"shift": np.repeat(SHIFTS, n)}, infer_discrete=True)(
+        random_seed=0
+    )
+    labels = found.posterior_predictive["z"].values
+    assert labels.mean() == pytest.approx(0.3, abs=4 * 0.5 / np.sqrt(labels.size))
+
+
+def test_predictive_conditions_discrete_sites_on_what_condition_gives():
+    conditioned = handlers.condition(labelled, data={"y": Y, "shift": 2.0})
+    drawn = Predictive(conditioned, num_samples=20_000, infer_discrete=True)(random_seed=0).prior
+    np.testing.assert_allclose(drawn["z"].mean(("chain", "draw")), exact_labels()[1], atol=0.015)
+
+
+def test_data_behind_a_continuous_site_without_a_value_are_refused():
+    def model():
+        z = pm.Bernoulli("z", 0.3)
+        x = pm.Normal("x", 2.0 * z)
+        pm.Normal("y", x, 1.0, observed=1.0)
+
+    with pytest.raises(SiteError, match="'x' has no value.*'y' depends on 'x', and 'x' on 'z'"):
+        handlers.trace(infer_discrete(model)).get_trace()
+    given = handlers.condition(model, data={"x": 0.5})
+    z = draw_function({"z": handlers.trace(infer_discrete(given)).get_trace()["z"].value})(
+        20_000, 0
+    )["z"]
+    one, none = 0.3 * norm.pdf(0.5, 2.0), 0.7 * norm.pdf(0.5, 0.0)
+    assert z.mean() == pytest.approx(one / (one + none), abs=0.01)
