@@ -21,7 +21,7 @@ from pymc_svi.errors import (
     sentence,
 )
 
-__all__ = ["check_call", "explain_call", "telling_data"]
+__all__ = ["check_call", "explain_call", "explain_missing_model", "telling_data"]
 
 # Their messages say what to do; a list of arguments would only hide it.
 _CLEAR = (SiteError, PairingError, InitializationError, DataError)
@@ -41,6 +41,11 @@ _SYMBOLIC = (
 _INDEX = (
     "A symbolic index, such as the minibatch of a plate, cannot index a numpy array: "
     "write pt.as_tensor(Y)[rows], or subsample(Y)."
+)
+
+_MODEL = (
+    "A function that creates PyMC variables runs inside a model: write with handlers.seed(rng_seed=0), "
+    "pm.Model(): program(), or run it by a handler around it, handlers.trace(program).get_trace()."
 )
 
 
@@ -124,6 +129,19 @@ def explain_call(error: Exception, program: Callable, args: tuple, kwargs: dict[
             named[name] = value
     lines = [f"  {name}: {_kind(value)}{_advice(name, value)}" for name, value in named.items()]
     error.add_note("\n".join([f"{_NOTE}{_name(program)} was called with", *lines]))
+
+
+def explain_missing_model(error: TypeError) -> None:
+    """Add a note to PyMC's error about a missing model: how a program runs under handlers.
+
+    Parameters
+    ----------
+    error : TypeError
+        The error that passes through a handler, whether it is that one or another.
+    """
+    notes = getattr(error, "__notes__", ())
+    if "No model on context stack" in str(error) and _MODEL not in notes:
+        error.add_note(_MODEL)
 
 
 def _hint(error: Exception) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Self, cast
 import pymc as pm
 
 from pymc_svi.errors import sentence
-from pymc_svi.handlers.calls import check_call, explain_call
+from pymc_svi.handlers.calls import check_call, explain_call, explain_missing_model
 from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.stack import STACK
 from pymc_svi.handlers.walk import walk_model
@@ -135,11 +135,13 @@ class Handler:
         STACK.set((*stack, self))
         return self
 
-    def __exit__(self, *exc_info) -> None:
+    def __exit__(self, kind=None, error: BaseException | None = None, traceback=None) -> None:
         # Back to the stack as it was at entry: also when an exception passes through and when
         # a handler inside was left open.
         STACK.set(self._entered)
         self._entered = None
+        if isinstance(error, TypeError):
+            explain_missing_model(error)
 
     def __call__(self, *args, **kwargs) -> Any:
         """Run the wrapped program under this handler, or wrap one when used as a decorator."""

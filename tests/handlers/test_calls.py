@@ -7,7 +7,7 @@ import pandas as pd
 import pymc as pm
 import pytest
 
-from pymc_svi import SVI, Predictive, handlers, optim, param, plate
+from pymc_svi import SVI, Predictive, handlers, optim, param, plate, sample
 from pymc_svi.errors import InitializationError, NonFiniteError, SiteError
 from pymc_svi.guides import AutoNormal
 
@@ -114,6 +114,15 @@ def test_an_error_in_a_program_says_what_it_was_called_with(args, note):
     said = notes(error)
     assert "The program model was called with" in said and note in said
     assert said.count("was called with") == 1
+
+
+@pytest.mark.parametrize("program", [lambda: pm.Normal("x"), lambda: sample("x", pm.Normal.dist())])
+def test_a_program_that_runs_outside_of_any_model_is_told_of_one(program):
+    with pytest.raises(TypeError, match="No model on context stack") as error:
+        with handlers.trace(), handlers.seed(rng_seed=0):
+            program()
+    [note] = error.value.__notes__
+    assert "with handlers.seed(rng_seed=0), pm.Model(): program()" in note
 
 
 def test_an_array_that_is_indexed_by_a_minibatch_says_how():
