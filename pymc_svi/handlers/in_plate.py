@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytensor.tensor as pt
@@ -50,7 +51,8 @@ def broadcast(site: Site, frame: Frame) -> None:
                 f"Site {site.name!r} does not fit plate {frame.name!r}",
                 found=f"batch shape {describe_shape(old)}, {found} along dim={frame.dim}",
                 expected=f"{n}, or 1 to be broadcast",
-                fix="Index its parameters with the plate's indices (or subsample), or give the plate "
+                fix=_along_its_length(frame, old)
+                or "Index its parameters with the plate's indices (or subsample), or give the plate "
                 "another dim",
             )
         )
@@ -62,6 +64,17 @@ def broadcast(site: Site, frame: Frame) -> None:
             site.value = pt.broadcast_to(site.value, site.dist.shape)
     if dims is not None or frame.dim_name is not None:
         _name_dims(site, frame, added)
+
+
+def _along_its_length(frame: Frame, shape: Sequence[int | None]) -> str:
+    """Say which dim a plate needs, if it stands at another axis than that of its length."""
+    dims = [axis - len(shape) for axis, n in enumerate(shape) if n == frame.subsample_size]
+    if len(dims) != 1 or dims[0] == frame.dim:
+        return ""
+    return (
+        f"Its length is that of dim={dims[0]}: give the plate this dim, plate({frame.name!r}, "
+        f"{frame.size}, dim={dims[0]}), where Pyro has .to_event({-1 - dims[0]}) at the site"
+    )
 
 
 def _fit_named_dim(site: Site, frame: Frame) -> None:

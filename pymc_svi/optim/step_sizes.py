@@ -27,6 +27,13 @@ __all__ = [
 ]
 
 
+# What Pyro's optimizers take in a dict, beside the learning rate "lr".
+_PYROS_OPTIONS = {
+    "lr", "betas", "eps", "weight_decay", "amsgrad", "clip_norm", "lrd", "centered_variance",
+    "momentum", "alpha", "centered", "nesterov", "dampening", "rho", "lr_decay",
+}  # fmt: skip
+
+
 type Rate = float | TensorVariable | Callable[[TensorVariable], Any]
 type StepSize = Rate | Mapping[str | None, Rate] | per_param
 
@@ -85,11 +92,28 @@ def _checked_rate(owner: str, name: str, rate: Any) -> Rate:
     )
 
 
+def _refuse_pyros_options(owner: str, options: Mapping[str, Any]) -> None:
+    """Say what to write in place of ``Adam({"lr": 0.01})``, if that is what a dict looks like."""
+    if not set(options) <= _PYROS_OPTIONS:
+        return
+    others = [repr(name) for name in options if name != "lr"]
+    raise TypeError(
+        sentence(
+            f"{owner}: a dict has step sizes by parameter name, not Pyro's options",
+            found=repr(dict(options)),
+            fix=f"Write optim.{owner}({options['lr']!r})"
+            + (f", and {', '.join(others)} as arguments of optim.{owner}" if others else ""),
+        )
+    )
+
+
 def checked_step_size(owner: str, step_size: Any) -> StepSize:
     """Return a step size or one for each parameter, or say why it isn't one."""
     if isinstance(step_size, per_param):
         return step_size
     if isinstance(step_size, Mapping):
+        if "lr" in step_size and None not in step_size:
+            _refuse_pyros_options(owner, step_size)
         if not all(isinstance(key, str | None) for key in step_size):
             raise TypeError(
                 sentence(

@@ -373,6 +373,18 @@ def test_a_batch_that_does_not_fit_is_refused():
         trace(program).get_trace()
 
 
+def test_a_vector_in_each_repetition_is_told_the_dim_of_the_plate():
+    """What is ``.to_event(1)`` in Pyro is a plate further to the left here."""
+
+    def program(**where):
+        with plate("N", 6, **where):
+            pm.Normal("x", np.zeros((6, 2)))
+
+    with pytest.raises(SiteError, match=r"2 along dim=-1.*plate\('N', 6, dim=-2\).*to_event\(1\)"):
+        trace(program).get_trace()
+    assert trace(program).get_trace(dim=-2)["x"].shape == (6, 2)
+
+
 def test_plates_that_collide_are_refused():
     with pytest.raises(ValueError, match="'a' and 'b' collide at dim=-1"):
         with plate("a", 2, dim=-1), plate("b", 3, dim=-1):

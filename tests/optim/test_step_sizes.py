@@ -134,6 +134,12 @@ def test_missing_and_unknown_names_are_reported():
         (lambda: optim.SGD(np.inf), ValueError, "Found: inf"),
         (lambda: optim.SGD({"loc": -1}), ValueError, r"SGD: step_size\['loc'\] must be positive"),
         (lambda: optim.SGD({1: 0.1}), TypeError, "parameter names as keys"),
+        (lambda: optim.Adam({"lr": 0.1}), TypeError, r"not Pyro's options.*optim.Adam\(0.1\)"),
+        (
+            lambda: optim.ClippedAdam({"lr": 0.1, "betas": (0.9, 0.99), "lrd": 0.999}),
+            TypeError,
+            r"optim.ClippedAdam\(0.1\), and 'betas', 'lrd' as arguments",
+        ),
         (lambda: optim.SGD("0.1"), TypeError, r"Write for example optim.SGD\(0.01\)"),
         (lambda: optim.SGD(True), TypeError, "is not a step size"),
         (lambda: optim.SGD(None), TypeError, "is not a step size"),
