@@ -104,7 +104,7 @@ def _read_at_once(node: Apply, known: KnownValues) -> Variable | None:
     if not isinstance(core, AdvancedSubtensor | Subtensor):
         return None
     source, *indices = node.inputs
-    n_batch = node.op.batch_ndim(node)  # type: ignore[attr-defined]
+    n_batch = node.op.batch_ndim(node)
     places = [place for place, entry in enumerate(core.idx_list) if isinstance(entry, int)]
     if any(not isinstance(entry, int) and entry != slice(None) for entry in core.idx_list):
         return None

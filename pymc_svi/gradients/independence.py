@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import singledispatch
 
+import numpy as np
 from pytensor.compile.builders import OpFromGraph
 from pytensor.compile.ops import ViewOp
 from pytensor.graph.basic import Apply, Constant, Variable
@@ -214,8 +215,8 @@ def _through_products(op, node, inputs, ndim):
 def _(op, node, inputs, ndim):
     if op.axis is None:
         return (None,) * ndim
-    along = op.axis % node.inputs[0].ndim
-    return _moved(inputs[0], lambda axis: None if axis == along else axis)
+    along = {axis % node.inputs[0].ndim for axis in np.atleast_1d(op.axis)}
+    return _moved(inputs[0], lambda axis: None if axis in along else axis)
 
 
 @_through.register(Blockwise)

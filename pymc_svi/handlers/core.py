@@ -135,13 +135,13 @@ class Handler:
         STACK.set((*stack, self))
         return self
 
-    def __exit__(self, kind=None, error: BaseException | None = None, traceback=None) -> None:
+    def __exit__(self, *exc_info) -> None:
         # Back to the stack as it was at entry: also when an exception passes through and when
         # a handler inside was left open.
         STACK.set(self._entered)
         self._entered = None
-        if isinstance(error, TypeError):
-            explain_missing_model(error)
+        if len(exc_info) > 1 and isinstance(exc_info[1], TypeError):
+            explain_missing_model(exc_info[1])
 
     def __call__(self, *args, **kwargs) -> Any:
         """Run the wrapped program under this handler, or wrap one when used as a decorator."""

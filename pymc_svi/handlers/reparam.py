@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from pytensor.graph.basic import Variable
+from pytensor.xtensor.type import XTensorType
 
 from pymc_svi.errors import SiteError, sentence
 from pymc_svi.handlers.core import Handler, Program
+from pymc_svi.handlers.distributions import batch_shape, support_ndim, with_batch_shape
+from pymc_svi.handlers.plate import plate
 from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.stack import STACK
 from pymc_svi.handlers.values import as_site_value
@@ -125,11 +128,27 @@ class reparam(Handler):
             STACK.reset(token)
         if value is None:
             return
+        if any(isinstance(handler, plate) for handler in outside):
+            _repeat(site, value)  # what these plates did to the sites in its place
         site.value = as_site_value(value, site.dist, site.name, site.dims)
         if strategy.keeps_law:
             site.observed = True
         else:
             site.type = "deterministic"
+
+
+def _repeat(site: Site, value: Variable) -> None:
+    """Give a site the batch shape of its value, if this is a repetition of its own."""
+    if isinstance(site.dist.type, XTensorType):
+        return
+    own, ndim = batch_shape(site.dist), value.type.ndim - support_ndim(site.dist)
+    found = value.type.shape[:ndim]
+    repeated = [n for n, m in zip(found[::-1], own[::-1], strict=False) if m == 1 != n]
+    if ndim > len(own) or (ndim == len(own) and repeated):
+        if site.dims is not None:
+            site.dims = (None,) * (ndim - len(own)) + site.dims
+        lengths = [value.shape[i] if n is None else n for i, n in enumerate(found)]
+        site.dist = with_batch_shape(site.dist, tuple(lengths))
 
 
 class _Inside(Handler):

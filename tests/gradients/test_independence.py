@@ -29,6 +29,9 @@ EXPRESSIONS = {
     "a vector times a matrix": (lambda x: x @ of_rows(pt.ones(4)), (None,)),
     "a matrix times columns": (lambda x: WEIGHTS.T @ pt.outer(pt.ones(3), x), (1,)),
     "a matrix times a vector": (lambda x: ROWS.T @ x, (None,)),
+    "softmax of rows": (lambda x: pt.special.softmax(of_rows(x), axis=-1)[:, :2], (0,)),
+    "log-softmax of rows": (lambda x: pt.special.log_softmax(of_rows(x), axis=1)[:, :2], (0,)),
+    "softmax of all": (lambda x: pt.special.softmax(of_rows(x), axis=(0, 1)), (None,)),
     "a layer": (lambda x: layer(of_rows(x)), (0,)),
     "a network": (lambda x: pt.tanh(of_rows(x) @ pt.ones((4, 5))) @ pt.ones((5, 2)), (0,)),
 }

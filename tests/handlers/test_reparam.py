@@ -158,6 +158,26 @@ def test_new_sites_are_in_the_plates_scales_and_scopes_of_the_original():
     assert run["a::x"].shape == (2,)
 
 
+@pytest.mark.parametrize("strategy", [LocScaleReparam(0.0), LocScaleReparam(0.3)])
+def test_inside_a_plate_the_site_is_repeated_as_those_in_its_place_are(strategy):
+    """As in NumPyro's annotation models, where the handler is around one statement."""
+
+    def program():
+        loc = pm.Normal("loc", 0.0, 1.0, shape=(3, 1))
+        with plate("N", 4, dim=-3), plate("M", 2), reparam(config={"x": strategy}):
+            return pm.Normal("x", loc, 2.0)
+
+    def around():
+        with plate("N", 4, dim=-3), plate("M", 2):
+            return pm.Normal("x", pm.Normal("loc", 0.0, 1.0, shape=(3, 1)), 2.0)
+
+    run = trace(program).get_trace()
+    assert run["x"].type == "deterministic"
+    assert run["x"].value.type.shape == run["x_decentered"].shape == (4, 3, 2)
+    outer = trace(reparam(around, config={"x": strategy})).get_trace()
+    assert outer["x"].value.type.shape == (4, 3, 2)
+
+
 def test_a_reparameterised_program_can_be_seeded():
     run = trace(seed(reparam(hierarchical, config=AutoReparam(0.0)), rng_seed=1)).get_trace()
     assert run["theta"].value.eval(mode="FAST_COMPILE").shape == (4,)
