@@ -22,7 +22,12 @@ def main() -> None:
     given = options()
     if given.folder:
         columns = {"X": [f"x{i}" for i in range(COLUMNS)], "y": "y"}
-        loader = DataLoader.from_parquet(given.folder, columns, batch_size=BATCH, drop_last=True)
+        loader = DataLoader.from_parquet(
+            given.folder, columns, batch_size=BATCH, drop_last=True, cache=given.cache
+        )
+        if given.cache:
+            for _ in loader:  # decode all
+                pass
     else:
         X, y = regression(given.rows)
         loader = DataLoader({"X": X, "y": y}, batch_size=BATCH, drop_last=True)

@@ -26,6 +26,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, required=True)
     parser.add_argument("--how", default="")
     parser.add_argument("--folder")
+    parser.add_argument("--cache")
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--repeats", type=int, default=3)
     return parser.parse_args()

@@ -33,6 +33,11 @@ class Columns:
     def __len__(self) -> int:
         return self.shape[0]
 
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        out = np.empty(self.shape, dtype=self.dtype)
+        self.put(out)
+        return out
+
     def put(self, out: np.ndarray) -> None:
         """Write the columns to an array of their shape.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pymc_svi.data.cache import TableCache
 from pymc_svi.data.checks import (
     Batch,
     DataError,
@@ -165,6 +166,7 @@ class DataLoader:
         *,
         buffer_size: int | None = None,
         prefetch: bool = True,
+        cache: str | Path | None = None,
     ) -> DataLoader:
         """Read a folder of Parquet files in batches, with a row group in memory at a time.
 
@@ -188,6 +190,11 @@ class DataLoader:
             that were more than 250,000 rows.
         prefetch : bool, default True
             Read ahead in background threads: one reads, one shuffles.
+        cache : path, optional
+            A folder in which row groups are kept once they are decoded, as plain numbers: as large
+            as the arrays would be in memory. From the second epoch on, and in later fits, they
+            are read from there, which makes a fit with little to compute up to twice as fast. A
+            file that has changed is decoded anew.
 
         Returns
         -------
@@ -201,9 +208,9 @@ class DataLoader:
 
         Notes
         -----
-        Some ten thousand rows make a good row group. Continuous columns are read twice as fast if
-        they are written without dictionaries, ``pyarrow.parquet.write_table(table, file,
-        row_group_size=50_000, use_dictionary=False)``.
+        Row groups of 64 MB or more are read in parts. Continuous columns are read nearly twice as
+        fast if they are written without dictionaries, ``pyarrow.parquet.write_table(table, file,
+        use_dictionary=False)``, and faster still if their schema says ``nullable=False``.
         """
         loader = cls.__new__(cls)
         loader.batch_size = positive_whole(batch_size, "batch_size")
@@ -211,7 +218,13 @@ class DataLoader:
         loader.seed, loader.prefetch, loader.arrays = checked_seed(seed), bool(prefetch), None
         rows = buffer_size or _rows_in_buffer(loader.batch_size)
         source = ParquetSource(
-            folder, columns, loader.batch_size, loader.shuffle, loader.drop_last, rows
+            folder,
+            columns,
+            loader.batch_size,
+            loader.shuffle,
+            loader.drop_last,
+            rows,
+            None if cache is None else TableCache(cache),
         )
         if loader.batch_size > source.total_size:
             raise DataError(

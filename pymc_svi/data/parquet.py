@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytensor
 
+from pymc_svi.data.cache import TableCache
 from pymc_svi.data.checks import Batch, DataError, columns_of
 from pymc_svi.data.columns import Columns
 from pymc_svi.data.tables import TableSource
@@ -39,6 +41,8 @@ class ParquetSource(TableSource):
         Which columns make each array; one array for each column if not given.
     batch_size, shuffle, drop_last, buffer_size
         As for :class:`RowSource`; row groups come in random order.
+    cache : TableCache, optional
+        Where row groups are kept once they are decoded.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class ParquetSource(TableSource):
         shuffle: bool,
         drop_last: bool,
         buffer_size: int,
+        cache: TableCache | None = None,
     ):
         import pyarrow.parquet as parquet
 
@@ -57,6 +62,7 @@ class ParquetSource(TableSource):
         self.files = [path] if path.is_file() else sorted(path.glob("**/*.parquet"))
         if not self.files:
             raise DataError(sentence("There are no Parquet files", found=str(path)))
+        self.cache = cache
         self.groups: list[tuple[Path, int]] = []
         self._metadata: dict[Path, Any] = {}  # takes longer to read than a row group
         self.total_size = 0
@@ -90,23 +96,44 @@ class ParquetSource(TableSource):
 
     def tables(self, epoch: int, seed: int) -> Iterator[tuple[str, Batch]]:
         """Yield row groups, large ones in parts."""
+        for file, number in self._in_order(self.groups, epoch, seed):
+            tables = self._tables(file, number)
+            if self.cache is None:
+                yield from tables
+            else:
+                yield from self.cache.tables(self._key(file, number), tables)
+
+    def _key(self, file: Path, number: int) -> list:
+        """Return what the tables of a row group follow from."""
+        on_disk = file.stat()
+        columns = [[name, source] for name, source in self.columns.items()]
+        sizes = [self._rows_of_a_part, pytensor.config.floatX]
+        return [str(file.resolve()), on_disk.st_size, on_disk.st_mtime_ns, number, columns, sizes]
+
+    @property
+    def _row_bytes(self) -> int:
+        return 8 * len(columns_of(self.columns))  # of numbers in memory
+
+    @property
+    def _rows_of_a_part(self) -> int:
+        return max(self.batch_size, _BYTES_OF_A_PART // self._row_bytes)
+
+    def _tables(self, file: Path, number: int) -> Iterator[tuple[str, Batch]]:
+        """Yield the tables of a row group."""
         import pyarrow
 
-        for file, number in self._in_order(self.groups, epoch, seed):
-            where = f"{file.name}, row group {number}"
-            group = self._metadata[file].row_group(number)
-            opened = self._opened(file, group.total_byte_size)
-            n_rows = group.num_rows
-            row_bytes = 8 * len(columns_of(self.columns))  # of numbers in memory
-            if n_rows * row_bytes <= _BYTES_AT_ONCE:
-                yield where, self._arrays(self._read(opened.read_row_group, number))
-                continue
-            size = max(self.batch_size, _BYTES_OF_A_PART // row_bytes)
-            start = 0
-            for part in self._read(opened.iter_batches, size, row_groups=[number]):
-                rows = f"rows {start} to {start + len(part)}"
-                start += len(part)
-                yield f"{where}, {rows}", self._arrays(pyarrow.Table.from_batches([part]))
+        where = f"{file.name}, row group {number}"
+        group = self._metadata[file].row_group(number)
+        opened = self._opened(file, group.total_byte_size)
+        if group.num_rows * self._row_bytes <= _BYTES_AT_ONCE:
+            yield where, self._arrays(self._read(opened.read_row_group, number))
+            return
+        start = 0
+        size = self._rows_of_a_part
+        for part in self._read(opened.iter_batches, size, row_groups=[number]):
+            rows = f"rows {start} to {start + len(part)}"
+            start += len(part)
+            yield f"{where}, {rows}", self._arrays(pyarrow.Table.from_batches([part]))
 
     def _read(self, read: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         import pyarrow

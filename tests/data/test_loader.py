@@ -308,6 +308,56 @@ def test_a_bad_row_of_a_row_group_that_is_read_in_parts_is_named(tmp_path, monke
         list(loader)
 
 
+def test_a_cache_is_filled_once_and_changes_no_batch(tmp_path, monkeypatch):
+    monkeypatch.setattr("pymc_svi.data.parquet._BYTES_AT_ONCE", 500)
+    monkeypatch.setattr("pymc_svi.data.parquet._BYTES_OF_A_PART", 240)
+    cache = tmp_path / "cache"
+    columns = {"a": np.arange(100.0), "b": np.arange(100), "c": np.arange(100) % 3 == 0}
+    for name, part in (("0.parquet", slice(0, 73)), ("1.parquet", slice(73, None))):
+        table = pyarrow.table({n: column[part] for n, column in columns.items()})
+        parquet.write_table(table, tmp_path / name, row_group_size=30)
+
+    def batches(cache):
+        loader = DataLoader.from_parquet(
+            tmp_path, {"X": ["a", "b"], "c": "c"}, batch_size=7, seed=1, cache=cache
+        )
+        return [batch for epoch in range(2) for batch in loader.batches(epoch)]
+
+    plain = batches(None)
+    first = batches(cache)
+    decoded = []
+    monkeypatch.setattr("pymc_svi.data.parquet._column", lambda *column: decoded.append(column))
+    for cached in (first, batches(cache)):
+        for mine, expected in zip(cached, plain, strict=True):
+            for name, array in expected.items():
+                np.testing.assert_array_equal(mine[name], array)
+                assert mine[name].dtype == array.dtype
+    assert not decoded
+
+
+def test_a_file_that_has_changed_is_decoded_anew_into_the_cache(tmp_path):
+    def values():
+        return DataLoader.from_parquet(tmp_path, batch_size=3, shuffle=False, cache=tmp_path / "c")
+
+    parquet.write_table(pyarrow.table({"a": [1.0, 2.0, 3.0]}), tmp_path / "0.parquet")
+    [before] = values()
+    parquet.write_table(pyarrow.table({"a": [4.0, 5.0, 6.0]}), tmp_path / "0.parquet")
+    [after] = values()
+    np.testing.assert_array_equal(before["a"], [1, 2, 3])
+    np.testing.assert_array_equal(after["a"], [4, 5, 6])
+
+
+def test_a_cache_has_whole_row_groups_only(tmp_path):
+    table = pyarrow.table({"a": [1.0, 2.0, np.nan, 4.0]})
+    parquet.write_table(table, tmp_path / "0.parquet", row_group_size=2)
+    loader = DataLoader.from_parquet(tmp_path, batch_size=1, cache=tmp_path / "c", shuffle=False)
+    for _ in range(2):
+        with pytest.raises(DataError, match="row group 1: 'a' has values that are NaN"):
+            list(loader)
+    [kept] = (tmp_path / "c").iterdir()
+    assert not kept.name.startswith("unfinished")
+
+
 # --- reading ahead ---------------------------------------------------------------------------------
 
 
