@@ -1,4 +1,4 @@
-"""Preparing a loss for compilation: its own random generators, its data out of the graph."""
+"""Preparing a loss for compilation: its own nodes and generators, its data out of the graph."""
 
 from __future__ import annotations
 
@@ -8,15 +8,25 @@ import numpy as np
 import pytensor
 from pymc.pytensorf import find_rng_nodes
 from pytensor.graph.basic import Variable
+from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.variable import TensorConstant
 
-__all__ = ["own_generators", "share_large_constants"]
+__all__ = ["own_generators", "own_nodes", "share_large_constants"]
 
 # Constants with more elements become shared variables: compiled code that contains data cannot
 # be found in the compile cache again, and takes long to generate.
 _LARGE = 64
+
+
+def own_nodes(outputs: Sequence[Variable]) -> list[Variable]:
+    """Return outputs computed by nodes that nothing else uses.
+
+    What a program computes from data alone, of a built model its own nodes, is a part of the loss
+    as it is. Rewriting the loss changes its nodes, and the model must not change with it.
+    """
+    return FunctionGraph(outputs=list(outputs), clone=True, copy_inputs=False).outputs
 
 
 def own_generators(outputs: Sequence[Variable]) -> tuple[list[Variable], list[Variable]]:

@@ -23,7 +23,7 @@ from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.traversal import ancestors
 
 from pymc_svi.engine.compiling import compiled_at_first_call, uncollected
-from pymc_svi.engine.graph import own_generators, share_large_constants
+from pymc_svi.engine.graph import own_generators, own_nodes, share_large_constants
 from pymc_svi.engine.inplace import with_large_arrays_in_place
 from pymc_svi.engine.linker import with_flat_loops
 from pymc_svi.engine.params import ParamStore
@@ -46,6 +46,7 @@ from pymc_svi.errors import (
     sentence,
 )
 from pymc_svi.evaluation import evaluation_mode
+from pymc_svi.gradients.differentiated import differentiated
 from pymc_svi.gradients.named_dims import without_named_dims
 from pymc_svi.objectives import Loss
 from pymc_svi.optim import name_state
@@ -138,7 +139,7 @@ class Training:
         updates = {**loss.updates, **params.statistics}
         outputs = [loss.value, *([] if same else [loss.surrogate]), *updates.values()]
         outputs += loss.terms.values()
-        outputs, self.generators = own_generators(share_large_constants(outputs))
+        outputs, self.generators = own_generators(own_nodes(share_large_constants(outputs)))
         self.value = outputs[0]
         self.surrogate = outputs[0] if same else outputs[1]
         self.terms = dict(zip(names, outputs[len(outputs) - len(names) :], strict=True))
@@ -178,7 +179,7 @@ class Training:
         """Gradient of the loss for each param that it depends on, in unconstrained space."""
         [surrogate] = without_named_dims([self.surrogate])
         surrogate = with_gradients_at_zero(rewrite_pregrad(surrogate))
-        return self.storage.live(pytensor.grad(surrogate, list(self.learned.values())))
+        return self.storage.live(differentiated(surrogate, list(self.learned.values()), self.terms))
 
     @functools.cached_property
     def optimizer_updates(self) -> dict[Variable, Variable]:

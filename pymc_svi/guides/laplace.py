@@ -7,11 +7,11 @@ import warnings
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
-from pymc.pytensorf import rewrite_pregrad
 from pytensor.graph.basic import Variable
 
 from pymc_svi.errors import SiteError, quoted, sentence
 from pymc_svi.gradients.named_dims import without_named_dims
+from pymc_svi.gradients.simplified import simplified
 from pymc_svi.gradients.vectorize import vectorize
 from pymc_svi.guides.continuous import AutoGaussianVector
 from pymc_svi.guides.fitted import FittedGuide
@@ -193,7 +193,7 @@ class AutoLaplaceApproximation(AutoGaussianVector):
         latents = fitted.prototype().latents
         u = pt.tensor("u", dtype=pytensor.config.floatX, shape=(size,))
         [value] = without_named_dims([-fitted.placed(self.split(u, latents)).log_density()])
-        gradient = pytensor.grad(rewrite_pregrad(value), u)
+        gradient = pytensor.grad(simplified(value), u)
         # The products of the Hessian with all unit vectors, as one batch.
         direction = pt.tensor("direction", dtype=u.type.dtype, shape=(size,))
         product = pytensor.grad((gradient * direction).sum(), u, disconnected_inputs="ignore")

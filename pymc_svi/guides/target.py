@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pymc as pm
-import pytensor
 import pytensor.tensor as pt
-from pymc.pytensorf import rewrite_pregrad
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 
+from pymc_svi.gradients.differentiated import differentiated
 from pymc_svi.gradients.named_dims import without_named_dims
+from pymc_svi.gradients.simplified import simplified
 from pymc_svi.guides.fitted import Place
 from pymc_svi.handlers import Handler, Site
 from pymc_svi.handlers.core import Program, run_program
@@ -87,7 +87,7 @@ class Target(Place):
 def gradient_of(log_density: Variable, point: Variable) -> Callable[[Variable], Variable]:
     """Return the gradient of a log-density, as a function of the value of a placeholder."""
     [log_density] = without_named_dims([log_density])
-    gradient = pytensor.grad(rewrite_pregrad(log_density), point, disconnected_inputs="ignore")
+    [gradient] = differentiated(simplified(log_density), [point], disconnected="ignore")
 
     def at(position: Variable) -> Variable:
         [there] = graph_replace([gradient], {point: position}, strict=False)
