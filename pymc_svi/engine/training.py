@@ -139,7 +139,9 @@ class Training:
         updates = {**loss.updates, **params.statistics}
         outputs = [loss.value, *([] if same else [loss.surrogate]), *updates.values()]
         outputs += loss.terms.values()
-        outputs, self.generators = own_generators(own_nodes(share_large_constants(outputs)))
+        # All at once: what is rewritten or copied by itself would have draws of its own.
+        outputs = own_nodes(without_named_dims(share_large_constants(outputs)))
+        outputs, self.generators = own_generators(outputs)
         self.value = outputs[0]
         self.surrogate = outputs[0] if same else outputs[1]
         self.terms = dict(zip(names, outputs[len(outputs) - len(names) :], strict=True))
@@ -177,8 +179,7 @@ class Training:
     @functools.cached_property
     def gradients(self) -> list[Variable]:
         """Gradient of the loss for each param that it depends on, in unconstrained space."""
-        [surrogate] = without_named_dims([self.surrogate])
-        surrogate = with_gradients_at_zero(rewrite_pregrad(surrogate))
+        surrogate = with_gradients_at_zero(rewrite_pregrad(self.surrogate))
         return self.storage.live(differentiated(surrogate, list(self.learned.values()), self.terms))
 
     @functools.cached_property
@@ -213,7 +214,10 @@ class Training:
             value = pt.switch(finite, value, np.nan)
         if self.feed is not None:  # also after a step that was left out
             updates[self.feed.counter] = self.feed.counter + 1
-        advanced = collect_default_updates(outputs=[value, *updates.values()])
+        with warnings.catch_warnings():
+            # Of two draws by one generator PyMC warns, and advances it no more.
+            warnings.filterwarnings("error", "RNG Variable .* has multiple distinct clients")
+            advanced = collect_default_updates(outputs=[value, *updates.values()])
         updates.update({rng: new for rng, new in advanced.items() if rng in set(self.generators)})
         return value, updates
 

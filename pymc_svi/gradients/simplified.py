@@ -9,11 +9,13 @@ from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.type import RandomType
 
+from pymc_svi.gradients.named_dims import without_named_dims
+
 __all__ = ["simplified"]
 
 
 def simplified(value: Variable) -> Variable:
-    """Return an expression with PyMC's simplifications, and leave its own nodes as they are.
+    """Return an expression of plain tensors with PyMC's simplifications, and leave its nodes as they are.
 
     Rewriting changes the nodes of a graph, and those of a built model are among them: what it
     computes from data alone. Draws stay the same variables, since a copy would be another draw.
@@ -30,8 +32,8 @@ def simplified(value: Variable) -> Variable:
         and any(isinstance(parent.type, RandomType) for parent in variable.owner.inputs)
     }
     above = graph_replace([value], draws, strict=False) if draws else [value]
-    [copy] = FunctionGraph(outputs=above, clone=True, copy_inputs=False).outputs
-    simple = rewrite_pregrad(copy)
+    copy = FunctionGraph(outputs=above, clone=True, copy_inputs=False).outputs
+    simple = rewrite_pregrad(*without_named_dims(copy))
     if not draws:
         return simple
     back = {place: draw for draw, place in draws.items()}

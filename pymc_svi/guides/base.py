@@ -21,6 +21,7 @@ from pymc_svi.guides.prototype import Latent, Prototype, refuse_local
 from pymc_svi.handlers import block
 from pymc_svi.handlers.core import Program, built_model, run_program
 from pymc_svi.handlers.log_prob import as_plain_tensor
+from pymc_svi.handlers.values import describe_shape
 from pymc_svi.handlers.walk import scratch_model
 from pymc_svi.primitives import init_seed
 
@@ -128,6 +129,7 @@ class AutoGuide(ABC):
         self.prefix = prefix
         self.init_loc_fn = init_loc_fn
         self.latent_names: tuple[str, ...] | None = None
+        self._last_shapes: dict[str, tuple[int, ...]] = {}
         self.last_run: tuple[tuple, dict[str, Any], pm.Model] | None = None
 
     def __new__(cls, *args, **kwargs):
@@ -172,10 +174,32 @@ class AutoGuide(ABC):
         if self.computes_from_data or self.follows_model:
             prototype.refuse_discrete(type(self).__name__)
         self.latent_names = tuple(prototype.latents)
-        latents = emit_latents(self.begin(prototype))
-        with latents:
-            run_program(model, *args, **kwargs)
+        try:
+            latents = emit_latents(self.begin(prototype))
+            with latents:
+                run_program(model, *args, **kwargs)
+        except ValueError as error:
+            self._tell_changed_shapes(prototype, error)
+            raise
+        self._last_shapes = {name: latent.shape for name, latent in prototype.latents.items()}
         return latents.unconstrained
+
+    def _tell_changed_shapes(self, prototype: Prototype, error: ValueError) -> None:
+        """Say which sites do not have the shape any more that the params were made for."""
+        for name, latent in prototype.latents.items():
+            before = self._last_shapes.get(name, latent.shape)
+            if before != latent.shape:
+                dims = latent.dims if len(before) == len(latent.shape) else None
+                raise SiteError(
+                    sentence(
+                        f"Site {name!r} has another shape than when the guide was fitted",
+                        found=describe_shape(latent.shape, latent.dims),
+                        expected=describe_shape(before, dims),
+                        fix="The guide knows nothing of new elements. Predict with the draws of the "
+                        f"other sites, taken before the data change, and {name!r} is drawn from its "
+                        "prior: Predictive(model, posterior_samples=tree.posterior.to_dataset()[[...]])",
+                    )
+                ) from error
 
     def visible_model(self) -> Program:
         """Return the model without latent sites that it did not have at the first run.

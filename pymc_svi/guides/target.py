@@ -11,7 +11,6 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 
 from pymc_svi.gradients.differentiated import differentiated
-from pymc_svi.gradients.named_dims import without_named_dims
 from pymc_svi.gradients.simplified import simplified
 from pymc_svi.guides.fitted import Place
 from pymc_svi.handlers import Handler, Site
@@ -86,7 +85,6 @@ class Target(Place):
 
 def gradient_of(log_density: Variable, point: Variable) -> Callable[[Variable], Variable]:
     """Return the gradient of a log-density, as a function of the value of a placeholder."""
-    [log_density] = without_named_dims([log_density])
     [gradient] = differentiated(simplified(log_density), [point], disconnected="ignore")
 
     def at(position: Variable) -> Variable:

@@ -7,7 +7,8 @@ import pytensor.tensor as pt
 import pytest
 from pymc.pytensorf import find_rng_nodes
 
-from pymc_svi import SVI
+from pymc_svi import SVI, Predictive
+from pymc_svi.errors import SiteError
 from pymc_svi.gradients.simplified import simplified
 from pymc_svi.guides import AutoDAIS, AutoLaplaceApproximation, AutoNormal
 
@@ -49,3 +50,19 @@ def test_a_simplified_expression_is_of_the_same_draws():
     assert pytensor.dprint(simple, file="str") != before
     assert draw in pytensor.graph.traversal.ancestors([simple])
     assert find_rng_nodes([simple]) == find_rng_nodes([value])
+
+
+def test_sites_that_grew_with_the_data_are_named_and_can_be_predicted():
+    with pm.Model(coords={"row": range(3)}) as model:
+        data = pm.Data("data", np.zeros(3), dims="row")
+        mu = pm.Normal("mu")
+        x = pm.Normal("x", mu, 0.1, dims="row")
+        pm.Normal("y", x, 1.0, observed=data, dims="row")
+    result = SVI(model, AutoNormal(model)).run(2, random_seed=0, progressbar=False)
+    draws = result.sample_posterior(5, random_seed=0).posterior.to_dataset()[["mu"]]
+    with model:
+        pm.set_data({"data": np.zeros(4)}, coords={"row": range(4)})
+    with pytest.raises(SiteError, match=r"'x' has another shape.*\(row=4,\).*\(row=3,\)"):
+        result.sample_posterior_predictive(draws=2)
+    predicted = Predictive(model, posterior_samples=draws)(random_seed=1)
+    assert predicted.posterior_predictive["y"].shape == (1, 5, 4)
