@@ -40,31 +40,31 @@ def fit(
     on_nonfinite: Any = "raise",
     **options,
 ) -> SVIRunResult:
-    """Fit a model with an automatic guide.
+    """Fit a model by a named method, in the manner of ``pm.fit``.
 
     Parameters
     ----------
     model : callable or pymc.Model, optional
-        The model; that of the context if not given.
-    method : {"advi", "fullrank_advi", "svgd", "asvgd"} or SVI or Inference
-        The method.
+        The model; the one of the ``with`` block if not given.
+    method : {"advi", "fullrank_advi", "svgd", "asvgd"} or SVI or Inference, default "advi"
+        The method: by name, with an automatic guide, or an object such as ``SVI(model, guide)``.
     n : int, default 10_000
         Number of steps.
     optim, loss : optional
-        Optimizer and objective, as for :class:`~pymc_svi.SVI`. The optimizer of ADVI is
-        ``Adam(cosine_decay(0.05, n, 0.01))`` if none is given: its steps begin large, as the
-        posterior may be far from the start, and end small, so that the result does not depend on
-        the last draws.
+        Optimizer and objective, as for :class:`~pymc_svi.SVI`. If none is given, the optimizer of
+        ADVI is ``Adam(cosine_decay(0.05, n, 0.01))``: its steps begin large, since the posterior
+        may be far from the start, and end small, so that the result does not depend on the last
+        draws.
     dataloader : DataLoader, optional
-        Data in batches.
+        Data in batches; without it, each step takes the model's own data.
     callbacks : iterable of callable
         See :mod:`pymc_svi.callbacks`.
     random_seed : int, optional
-        Seed.
+        Seed of starting values, draws and the order of the data.
     progressbar : bool, default True
-        Show progress.
-    on_nonfinite : {"raise", "skip", "rollback"}
-        See :class:`~pymc_svi.Trainer`.
+        Whether to show progress.
+    on_nonfinite : {"raise", "skip", "rollback"}, default "raise"
+        What to do about a step that is not finite; see :class:`~pymc_svi.Trainer`.
     **options
         Options of the method: of the guide for ADVI, such as ``init_scale=0.1``, or those of
         :class:`~pymc_svi.SVGD`, such as ``num_particles=50``.
@@ -72,12 +72,12 @@ def fit(
     Returns
     -------
     SVIRunResult
-        Params, losses and draws of the fitted guide.
+        Params, losses, and draws from the fitted guide.
 
     Raises
     ------
     TypeError
-        If there is no model, or options are given that the method does not take.
+        If there is no model, or an option is given that the method does not take.
     ValueError
         If there is no method of that name.
 

@@ -1,8 +1,8 @@
-"""What happens during a fit, between calls of compiled code.
+"""Callbacks: what is done during a fit, between calls of compiled code.
 
 A callback is called every so many steps, and at the end, with a :class:`Moment`. Functions of two
-arguments are called with ``(state, losses)``, functions of three with ``(approx, losses, i)`` as
-by ``pm.fit``. Raising ``StopIteration`` ends the fit.
+arguments are called with ``(state, losses)``, functions of three with ``(approx, losses, i)``, as
+``pm.fit`` does it. Raising ``StopIteration`` ends the fit.
 """
 
 from pymc_svi.callbacks.base import Callback, Moment, as_callback

@@ -20,7 +20,7 @@ __all__ = ["Callback", "Moment", "as_callback"]
 
 @dataclass
 class Moment:
-    """A moment of a fit.
+    """A moment of a fit: what a callback sees.
 
     Attributes
     ----------
@@ -29,13 +29,13 @@ class Moment:
     losses : numpy.ndarray
         The losses of all steps so far.
     about : dict
-        What the fit is, for a checkpoint.
+        What a checkpoint has to know about the fit: its seed, constraints and data.
     constrain : callable
-        Returns the constrained params, which are computed when they are asked for.
+        Computes ``params``, which is done only when they are asked for.
     params : dict of str to numpy.ndarray
         The constrained params.
     evaluate : callable or None
-        ``evaluate(batch)`` is the loss on other data; None if the method has none.
+        ``evaluate(batch)`` is the loss on other data; None if the method cannot compute it.
     optim : rule or None
         The optimizer.
     final : bool
@@ -74,17 +74,17 @@ class Moment:
 
 
 class Callback:
-    """Base of the callbacks.
+    """Base class of callbacks.
 
     Parameters
     ----------
     every : int, default 100
-        How many steps lie between two calls.
+        Number of steps between two calls.
 
     Raises
     ------
     ValueError
-        If ``every`` is not a whole number from 1 on.
+        If ``every`` is not a whole number of at least 1.
 
     Examples
     --------
@@ -111,18 +111,18 @@ class Callback:
             )
         self.every = every
 
-    #: Attributes that a checkpoint keeps: numbers, arrays, and dicts and lists of them.
+    #: Names of the attributes that a checkpoint keeps: numbers, arrays, and dicts and lists of them.
     remembers: tuple[str, ...] = ()
-    #: Whether it has ended the fit, which a resumed fit then does not go on with.
+    #: Whether it has ended the fit; a fit that is resumed then takes no more steps.
     has_stopped: bool = False
     #: Whether it is called after the others, and so sees what they remember.
     comes_last: bool = False
 
     def start(self) -> None:
-        """Be told that a fit begins."""
+        """Get ready for a fit: called when one begins."""
 
     def is_due(self, step: int, final: bool) -> bool:
-        """Whether it is called at a step.
+        """Return whether the callback is called at a step.
 
         Parameters
         ----------
@@ -139,7 +139,7 @@ class Callback:
         return final or step % self.every == 0
 
     def __call__(self, moment: Moment) -> None:
-        """See a moment of the fit.
+        """Do what the callback is for, at a moment of the fit.
 
         Parameters
         ----------
@@ -248,7 +248,7 @@ class _Approximation:
 
 
 def as_callback(callback: Any) -> Callback:
-    """Return what a user gave as a callback.
+    """Return a function as a :class:`Callback`; a callback stays as it is.
 
     Parameters
     ----------

@@ -16,9 +16,9 @@ class Checkpoint(Callback):
     Parameters
     ----------
     folder : path
-        Where; it is made if it is not there. The last checkpoint is kept.
+        Where to save it; made if it does not exist. Only the last checkpoint is kept.
     every : int, default 1_000
-        Steps between checkpoints: what a killed fit loses at most.
+        Number of steps between checkpoints, the most that a killed fit loses.
 
     Examples
     --------
@@ -43,7 +43,7 @@ class Checkpoint(Callback):
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The file of the checkpoint."""
         return self.folder / FILE_NAME
 
     def __call__(self, moment: Moment) -> None:
@@ -56,7 +56,7 @@ class Checkpoint(Callback):
 
 
 class ProgressBar(Callback):
-    """Show progress: the smoothed loss, steps a second and the time left.
+    """Show progress: the smoothed loss, the steps a second and the time left.
 
     ``Trainer(..., progressbar=True)`` is the same.
 

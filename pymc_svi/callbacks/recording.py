@@ -18,14 +18,15 @@ __all__ = ["HeldOutELBO", "LearningRateMonitor", "Tracker"]
 class Tracker(Callback):
     """Record values during a fit.
 
-    A checkpoint keeps what is recorded if it is numbers or arrays.
+    A checkpoint keeps the records that are numbers or arrays.
 
     Parameters
     ----------
     every : int, default 100
         Steps between recordings.
     **functions
-        Functions of a :class:`Moment`, or of nothing as for PyMC's ``Tracker``.
+        What to record, by name: functions of a :class:`Moment`, or without arguments as for PyMC's
+        ``Tracker``. ``tracker[name]`` is the list of records.
 
     Examples
     --------
@@ -53,13 +54,12 @@ class Tracker(Callback):
 
 
 class LearningRateMonitor(Callback):
-    """Record the learning rate.
+    """Record the step size of the optimizer.
 
     Parameters
     ----------
     schedule : float or callable, optional
-        The step size, or the schedule of it, a function of the step; that of the optimizer if
-        not given.
+        The step size, or its schedule, a function of the step; that of the optimizer if not given.
     every : int, default 100
         Steps between recordings.
 
@@ -103,23 +103,23 @@ class LearningRateMonitor(Callback):
 
 
 class HeldOutELBO(Callback):
-    """Record the ELBO of data that are not trained on, weighted as the training data are.
+    """Record the ELBO of held-out data, on the scale of the training data.
 
-    Their terms are weighted by rows of the training data / rows of these, so that the figure can
-    be compared with the losses. It is minus the loss of one step, at the random numbers of the
-    next step, which the fit draws all the same.
+    Their terms are weighted by rows of the training data / rows of the held-out data, so that the
+    figure can be compared with the losses. It is minus the loss of one step, at the random numbers
+    that the next step of the fit will draw.
 
     Parameters
     ----------
     batch : dict of str to array_like
-        The data, with the names of the training data.
+        The held-out data, with the names of the training data.
     every : int, default 100
         Steps between evaluations.
 
     Raises
     ------
     TypeError
-        During a fit by a method that has no loss on other data.
+        During a fit, if its method cannot compute a loss on other data.
 
     Examples
     --------

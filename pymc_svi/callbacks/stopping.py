@@ -13,19 +13,20 @@ __all__ = ["CheckParametersConvergence", "EarlyStopping"]
 
 
 class EarlyStopping(Callback):
-    """Stop when the loss has not become better for a while.
+    """Stop when the loss has not improved for a while.
 
     Parameters
     ----------
     patience : int, default 10
-        After how many calls without improvement.
+        Number of calls without improvement after which the fit ends.
     min_delta : float, default 0.0
-        What counts as an improvement.
+        By how much the loss has to fall for an improvement.
     every : int, default 100
-        Steps between calls; the mean loss over them is compared.
+        Number of steps between calls; the mean loss over them is compared.
     monitor : callable, optional
-        A function of a :class:`Moment` whose number is compared instead; smaller is better. A
-        callback whose result it uses comes before this one, and has the same ``every``.
+        A function of a :class:`Moment` that returns the number to compare instead; smaller is
+        better. A callback whose record it uses has to come before this one in the list, with the
+        same ``every``.
 
     Examples
     --------
@@ -96,11 +97,11 @@ class CheckParametersConvergence(Callback):
     Parameters
     ----------
     every : int, default 100
-        Steps between comparisons.
+        Number of steps between comparisons.
     tolerance : float, default 1e-3
-        The change at which the fit ends.
+        The fit ends when the change is smaller.
     diff : {"relative", "absolute"}, default "relative"
-        How a change is measured.
+        Whether a change is measured relative to the param, or as it is.
     ord : default inf
         The norm of the change; see ``numpy.linalg.norm``.
 

@@ -36,34 +36,34 @@ _ROWS_OF_SAMPLE = 1_000
 
 
 class DataLoader:
-    """Give out data in batches.
+    """Data in batches.
 
     Parameters
     ----------
     data : dict, array_like, DataFrame, Dataset, zarr group or iterable
-        Arrays by name, with equally many rows; a pandas or polars frame, of which each column
-        is an array; an ``xarray.Dataset``, of which each variable is one, with rows along ``dim``,
-        or its first dim; a zarr group or a dict of zarr arrays, read in blocks; a single array, which
-        has no name. Anything else is an iterable of batches: dicts of arrays, such as a PyTorch
-        ``DataLoader`` or a generator gives; or a function without arguments that returns one,
-        which is called for each epoch.
+        Arrays by name, with equally many rows; a pandas or polars frame, each column of which
+        is an array; an ``xarray.Dataset``, each variable of which is one, with rows along ``dim``
+        or its first dim; a zarr group or a dict of zarr arrays, read in blocks; a single array,
+        which has no name. Anything else is a stream: an iterable of batches (dicts of arrays), such
+        as a PyTorch ``DataLoader`` or a generator, or a function without arguments that returns
+        one and is called for each epoch.
     batch_size : int, optional
-        Rows of a batch; all of them if not given. Streams of batches have their own.
+        Number of rows in a batch; all rows if not given. The batches of a stream have their own.
     shuffle : bool, default True
-        Shuffle the rows in every epoch; no row is repeated within one. Streams keep their order.
+        Shuffle the rows anew in every epoch, in which each row comes once. Streams keep their order.
     seed : int, optional
         Seed of the order; the seed of the fit if not given.
     drop_last : bool, default False
-        Leave out the last batch of an epoch if it has fewer rows. If kept, the weight of its rows
-        is that of its own size, so that nothing is biased.
+        Leave out the last batch of an epoch if it has fewer rows. If it is kept, its rows are
+        weighted by its own size, so that nothing is biased.
     total_size : int, optional
-        How many rows there are in all; needed for streams that do not know it.
+        Number of rows of all data; needed for streams that do not know it.
     names : sequence of str, optional
         Names of the arrays of a stream whose batches are tuples.
     prefetch : bool, default True
-        Load a stream's next batches in a background thread.
+        Load the next batches of a stream, or of data on disk, in a background thread.
     dim : str, optional
-        The dim of an ``xarray.Dataset`` along which the rows lie, at any place in each variable.
+        The dim of an ``xarray.Dataset`` along which the rows lie; it need not be the first.
 
     Raises
     ------
@@ -168,33 +168,33 @@ class DataLoader:
         prefetch: bool = True,
         cache: str | Path | None = None,
     ) -> DataLoader:
-        """Read a folder of Parquet files in batches, with a row group in memory at a time.
+        """Read a folder of Parquet files in batches, with a few row groups in memory at a time.
 
         Parameters
         ----------
         folder : path
             A folder with ``*.parquet`` files, or one file.
         columns : dict of str to str or list of str, optional
-            ``{"X": ["x0", "x1"], "y": "y"}``: which columns make each array. One array for each
-            column if not given.
+            Which columns make up each array: ``{"X": ["x0", "x1"], "y": "y"}``. If not given, each
+            column is an array.
         batch_size : int, default 1_024
-            Rows of a batch.
+            Number of rows in a batch.
         shuffle : bool, default True
-            Take row groups in random order, and shuffle rows within a buffer.
+            Take row groups in random order, and shuffle the rows within a buffer.
         seed : int, optional
-            Seed of the order.
+            Seed of the order; the seed of the fit if not given.
         drop_last : bool, default False
-            Leave out a last batch with fewer rows.
+            Leave out the last batch of an epoch if it has fewer rows.
         buffer_size : int, optional
-            Rows of the buffer. If not given, those of 100 batches, or of fewer, from 20 on, where
-            that were more than 250,000 rows.
+            Number of rows that are shuffled together. If not given, those of 100 batches; of fewer,
+            but at least 20, if 100 have more than 250,000 rows.
         prefetch : bool, default True
             Read ahead in background threads: one reads, one shuffles.
         cache : path, optional
             A folder in which row groups are kept once they are decoded, as plain numbers: as large
-            as the arrays would be in memory. From the second epoch on, and in later fits, they
-            are read from there, which makes a fit with little to compute up to twice as fast. A
-            file that has changed is decoded anew.
+            as the arrays would be in memory. From the second epoch on, and in later fits, they are
+            read from there, which makes a fit with little to compute up to twice as fast. A file
+            that has changed is decoded again.
 
         Returns
         -------
@@ -248,7 +248,7 @@ class DataLoader:
 
     @property
     def total_size(self) -> int:
-        """The number of rows in all."""
+        """The number of rows of all data."""
         if self._total_size is None:
             raise DataError(
                 sentence(
@@ -281,7 +281,7 @@ class DataLoader:
         return self.source.n_batches
 
     def sample(self) -> int | None:
-        """Return a checksum of some of the rows, by which other data are noticed.
+        """Return a checksum of some of the rows, which tells whether data are the same.
 
         Returns
         -------
@@ -303,21 +303,21 @@ class DataLoader:
     ) -> np.ndarray:
         """Return the order of the rows in an epoch, or a part of it.
 
-        It follows from seed and epoch alone.
+        The order depends on seed and epoch alone.
 
         Parameters
         ----------
         epoch : int
-            The epoch, from 0 on.
+            The epoch, counted from 0.
         seed : int, default 0
             The seed, if the loader has none of its own.
         start, stop : int, optional
-            The part; all of it if not given.
+            Which positions of the order; all of them if not given.
 
         Returns
         -------
         numpy.ndarray
-            Numbers of rows.
+            The numbers of the rows.
         """
         stop = self.total_size if stop is None else stop
         if not self.shuffle:
@@ -331,7 +331,7 @@ class DataLoader:
         Parameters
         ----------
         epoch : int, default 0
-            The epoch, from 0 on.
+            The epoch, counted from 0.
         seed : int, default 0
             The seed, if the loader has none of its own.
 

@@ -1,4 +1,4 @@
-"""Training at any size of data."""
+"""Training on data of any size."""
 
 from pymc_svi.trainer.inference import ADVI, FullRankADVI, Inference
 from pymc_svi.trainer.svgd import ASVGD, SVGD

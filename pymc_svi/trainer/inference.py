@@ -74,23 +74,22 @@ def offered(method: Inference, names: Iterable[str]) -> list[str]:
 
 
 class Inference:
-    """Base of methods: an algorithm that learns from one batch at a time.
+    """Base class for methods of your own: an algorithm that learns from one batch at a time.
 
-    A subclass has ``step(batch) -> loss`` and, if it needs one, ``init``, which may take any of
-    ``model`` (that of the trainer or of the context), ``batch`` (the first one) and
-    ``random_seed``. A batch is a dict of arrays, None without a data loader.
+    A subclass defines ``step(batch) -> loss`` and, if it has something to prepare, ``init``, which
+    may take any of ``model`` (that of the trainer or of the ``with`` block), ``batch`` (the first
+    one) and ``random_seed``. A batch is a dict of arrays, or None without a data loader.
 
-    Its ``state`` is what a checkpoint saves and what goes back where a step breaks: the attributes
-    that are numbers, arrays, shared variables or random generators of numpy, dicts and lists of
-    them, and what the compiled functions among the attributes update, such as the moments of an
-    optimizer. Into other objects it does not look: where those change, override ``state``. It is
-    read at each step, so leave the data to the batches.
+    Its ``state`` is what a checkpoint saves, and what is restored after a step that breaks: the
+    attributes that are numbers, arrays, shared variables or random generators of NumPy, dicts and
+    lists of these, and what the compiled functions among the attributes update, such as the
+    moments of an optimizer. Other objects are not looked into: if they change, override
+    ``state``. The state is read at each step, so do not keep the data in attributes.
 
-    ``params``, if there are any, is what a result reports: a dict of arrays or shared variables,
-    or a list of these; otherwise the whole state is. A method
-    that has ``evaluate(batch) -> loss`` can be used with
-    :class:`~pymc_svi.callbacks.HeldOutELBO`, and one with an ``optimizer`` with
-    :class:`~pymc_svi.callbacks.LearningRateMonitor`.
+    ``params``, if it is set, is what a result reports: a dict of arrays or shared variables, or a
+    list of these. Otherwise the whole state is reported. A method that has
+    ``evaluate(batch) -> loss`` works with :class:`~pymc_svi.callbacks.HeldOutELBO`, one with an
+    ``optimizer`` works with :class:`~pymc_svi.callbacks.LearningRateMonitor`.
 
     Examples
     --------
@@ -116,11 +115,11 @@ class Inference:
         Parameters
         ----------
         *args, **kwargs
-            Those of ``model``, ``batch`` and ``random_seed`` that a subclass takes, by name.
+            A subclass names those of ``model``, ``batch`` and ``random_seed`` that it takes.
         """
 
     def step(self, batch: Any) -> float:
-        """Learn from a batch; return the loss.
+        """Learn from one batch and return the loss.
 
         Parameters
         ----------
@@ -171,14 +170,14 @@ def _by_name(values: Any) -> dict[str, Any]:
 
 
 class SVIMethod(Inference):
-    """Base of the methods that are an ``SVI`` of a model with a guide made for it.
+    """Base class of the methods that are an ``SVI`` with a guide made for the model.
 
-    A subclass implements :meth:`make`. ``Trainer`` takes its steps inside compiled code.
+    A subclass defines :meth:`make`. Its steps are taken inside compiled code.
 
     Parameters
     ----------
     model : callable or pymc.Model, optional
-        The model; that of the context if not given.
+        The model; the one of the ``with`` block if not given.
     """
 
     def __init__(self, model: Program | None = None):
@@ -219,18 +218,18 @@ class SVIMethod(Inference):
 
 
 class ADVI(SVIMethod):
-    """Mean-field automatic differentiation variational inference.
+    """Mean-field automatic differentiation variational inference, as in ``pm.fit``.
 
     Parameters
     ----------
     model : callable or pymc.Model, optional
-        The model; that of the context if not given.
+        The model; the one of the ``with`` block if not given.
     optim : optional
         The optimizer, as for :class:`~pymc_svi.SVI`.
     loss : optional
-        The objective.
+        The objective, as for :class:`~pymc_svi.SVI`.
     **guide_kwargs
-        Options of the guide, such as ``init_scale=0.1``.
+        Options of the guide, :class:`~pymc_svi.guides.AutoNormal`, such as ``init_scale=0.1``.
 
     References
     ----------
@@ -264,7 +263,7 @@ class ADVI(SVIMethod):
 
 
 class FullRankADVI(ADVI):
-    """ADVI with a multivariate Normal: posterior correlations are learned too.
+    """ADVI with a multivariate Normal, which learns posterior correlations too.
 
     Parameters
     ----------

@@ -21,19 +21,20 @@ _LEARNING_RATE = 0.01
 class SVGD(SVIMethod):
     """Stein variational gradient descent: particles that spread over the posterior.
 
-    Each particle follows the gradient of the log-density, shared among neighbours by a kernel,
-    and is repelled by them, in unconstrained space. The posterior may have any shape.
+    Each particle follows the gradients of the log-density at itself and its neighbours, averaged
+    by a kernel, and is repelled by them. This happens in unconstrained space; the posterior may
+    have any shape.
 
     Parameters
     ----------
     model : callable or pymc.Model, optional
-        The model; that of the context if not given.
+        The model; the one of the ``with`` block if not given.
     kernel : {"rbf", "imq", "linear"} or callable, default "rbf"
-        The kernel, also one of PyMC's; see :mod:`pymc_svi.objectives.kernels`.
+        The kernel, or one of PyMC's; see :mod:`pymc_svi.objectives.kernels`.
     optim : optional
         The optimizer, as for :class:`~pymc_svi.SVI`; ``optim.Adam(0.01)`` by default.
     num_particles : int, default 100
-        Number of particles. Each step costs a gradient of the model for every one.
+        Number of particles. A step takes a gradient of the model for each.
     temperature : float or callable, default 1.0
         What the log-density is divided by: a number, or a schedule of the step.
     **guide_kwargs
@@ -88,25 +89,25 @@ class SVGD(SVIMethod):
 
 
 class ASVGD(SVIMethod):
-    """Amortised Stein variational gradient descent: a guide learns to draw such particles.
+    """Amortised Stein variational gradient descent: a guide learns to draw the particles of SVGD.
 
-    The particles are draws of a guide, new ones at each step, and its params follow their
-    directions. The density of the guide is not needed.
+    The particles are draws of the guide, new ones at each step; its params change so that the
+    draws move as the particles of :class:`SVGD` would. The density of the guide is not needed.
 
     Parameters
     ----------
     model : callable or pymc.Model, optional
-        The model; that of the context if not given.
+        The model; the one of the ``with`` block if not given.
     guide : callable, pymc.Model or type, default ``AutoMultivariateNormal``
         The guide: a program with differentiable draws, or a class of automatic guides.
     kernel : {"rbf", "imq", "linear"} or callable, default "rbf"
         The kernel, as for :class:`SVGD`.
     optim : optional
-        The optimizer; ``optim.Adam(0.01)`` by default.
+        The optimizer, as for :class:`~pymc_svi.SVI`; ``optim.Adam(0.01)`` by default.
     num_particles : int, default 100
-        Number of draws at each step. With few, the guide becomes too narrow.
+        Number of draws in a step. With few, the guide becomes too narrow.
     temperature : float or callable, default 1.0
-        What the log-density is divided by.
+        What the log-density is divided by: a number, or a schedule of the step.
 
     References
     ----------

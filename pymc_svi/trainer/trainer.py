@@ -1,4 +1,4 @@
-"""``Trainer``: a method, its data, and what happens meanwhile."""
+"""``Trainer``: a method, its data, and the callbacks of a fit."""
 
 from __future__ import annotations
 
@@ -39,34 +39,35 @@ _STEPS_A_LOOK = 50
 
 
 class Trainer:
-    """Fit a method on data that come in batches.
+    """Fit a method to data that come in batches.
 
-    The model does not know that its data are batched: batches take the place of the ``pm.Data``
-    of their names, or are the arguments of a function program, and the terms of their rows are
-    weighted by total rows / rows of the batch.
+    The model need not know of batches: they take the place of the ``pm.Data`` of their names, or
+    are the arguments of a function program, and the terms that belong to their rows are weighted
+    by total rows / rows of the batch.
 
     Parameters
     ----------
     method : SVI or Inference
         ``SVI(model, guide)``, ``ADVI()``, ``FullRankADVI()``, ``SVGD()`` or a method of your own.
     dataloader : DataLoader, optional
-        The data; the model's own without it.
+        The data; without it, each step takes the model's own.
     callbacks : iterable of callable
         See :mod:`pymc_svi.callbacks`.
-    on_nonfinite : {"raise", "skip", "rollback"}
-        What a step does whose loss or gradient is not finite: end the fit with an error; leave
-        it out; or go back to the state before it and go on with other random numbers.
+    on_nonfinite : {"raise", "skip", "rollback"}, default "raise"
+        What to do about a step whose loss or gradient is not finite: end the fit with an error,
+        leave the step out, or take it again with other random numbers.
     progressbar : bool, default False
-        Show progress.
+        Whether to show progress.
     model : callable or pymc.Model, optional
-        The model, for a method that has none of its own; that of the context if not given.
+        The model, for a method that has none of its own; the one of the ``with`` block if not
+        given.
 
     Raises
     ------
     TypeError
-        If ``method`` is not one, or a callback is not a function.
+        If ``method`` is not a method, or a callback is not a function.
     ValueError
-        If ``on_nonfinite`` is none of the three words.
+        If ``on_nonfinite`` is not one of the three words.
 
     Examples
     --------
@@ -134,29 +135,29 @@ class Trainer:
         resume: bool | str | Path | SVIRunResult | SVIState = False,
         progressbar: bool | None = None,
     ) -> SVIRunResult:
-        """Fit.
+        """Fit the method, or go on with a fit.
 
         Parameters
         ----------
         n : int, optional
-            Number of steps, those before a resumed checkpoint included; 10,000 if neither it
-            nor ``epochs`` is given.
+            Number of steps, including those before a checkpoint that is resumed; 10,000 if
+            neither it nor ``epochs`` is given.
         epochs : int, optional
-            Instead of ``n``: how often to go through the data.
+            How many times to go through the data, instead of ``n``.
         random_seed : int, optional
             Seed of starting values, draws and the order of the data.
         resume : bool, path, SVIRunResult or SVIState, default False
-            Go on from the checkpoint of the ``Checkpoint`` callback, or of a folder, if there is
-            one, or from a result. The numbers are those of a fit that was never interrupted, bit
-            for bit. A state alone does not know the order of the data, which is then that of
-            ``random_seed``.
+            Go on from the checkpoint of the ``Checkpoint`` callback (True) or of a folder, if
+            there is one, or from a result or a state. The numbers are those of a fit that was
+            never interrupted, bit for bit. A state alone does not know the order of the data,
+            which then follows from ``random_seed``.
         progressbar : bool, optional
-            Show progress, from now on; by default what the trainer was made with.
+            Whether to show progress, from now on; if not given, as the trainer was made.
 
         Returns
         -------
         SVIRunResult
-            Params, losses and state, and draws of what was fitted.
+            Params, losses and state, and draws from what was fitted.
         """
         if progressbar is not None:
             self.progressbar = progressbar
