@@ -189,7 +189,8 @@ class DataLoader:
             Number of rows that are shuffled together. If not given, those of 100 batches; of fewer,
             but at least 20, if 100 have more than 250,000 rows.
         prefetch : bool, default True
-            Read ahead in background threads: one reads, one shuffles.
+            Read ahead in a background thread, where there are more than two cores in two: one
+            reads, one puts rows together.
         cache : path, optional
             A folder in which row groups are kept once they are decoded, as plain numbers: as large
             as the arrays would be in memory. From the second epoch on, and in later fits, they are
@@ -216,7 +217,10 @@ class DataLoader:
         loader.batch_size = positive_whole(batch_size, "batch_size")
         loader.shuffle, loader.drop_last = bool(shuffle), bool(drop_last)
         loader.seed, loader.prefetch, loader.arrays = checked_seed(seed), bool(prefetch), None
-        rows = buffer_size or _rows_in_buffer(loader.batch_size)
+        if buffer_size is None:
+            rows = _rows_in_buffer(loader.batch_size)
+        else:
+            rows = positive_whole(buffer_size, "buffer_size")
         source = ParquetSource(
             folder,
             columns,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import h5py
 import numpy as np
 import pandas
 import polars
@@ -54,6 +55,25 @@ def test_frames_and_datasets_are_read_by_column():
     for frame in frames:
         loader = DataLoader(frame, batch_size=4, shuffle=False)
         np.testing.assert_array_equal(rows(loader), Y)
+
+
+def test_arrays_of_an_hdf5_file_are_read_in_blocks(tmp_path):
+    values = np.random.default_rng(1).normal(size=(50, 2))
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        file["X"], file["y"] = values, np.arange(50)
+        loader = DataLoader({"X": file["X"], "y": file["y"]}, batch_size=8, seed=0)
+        assert not loader.in_memory and loader.total_size == 50
+        batches = list(loader)
+    rows = np.concatenate([batch["y"] for batch in batches])
+    np.testing.assert_array_equal(np.sort(rows), np.arange(50))
+    np.testing.assert_array_equal(np.concatenate([b["X"] for b in batches]), values[rows])
+
+
+@pytest.mark.parametrize(("size", "error"), [(0, ValueError), (-3, ValueError), (2.5, TypeError)])
+def test_a_buffer_has_some_rows(size, error, tmp_path):
+    parquet.write_table(pyarrow.table({"a": [1.0, 2.0]}), tmp_path / "0.parquet")
+    with pytest.raises(error, match="buffer_size"):
+        DataLoader.from_parquet(tmp_path, batch_size=1, buffer_size=size)
 
 
 def test_a_zarr_group_is_read_in_blocks():
