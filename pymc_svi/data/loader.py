@@ -284,6 +284,10 @@ class DataLoader:
             )
         return self.source.n_batches
 
+    def __bool__(self) -> bool:
+        """Return True, also for streams of which the length is not known."""
+        return True
+
     def sample(self) -> int | None:
         """Return a checksum of some of the rows, which tells whether data are the same.
 

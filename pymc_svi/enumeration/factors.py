@@ -94,7 +94,8 @@ class Summed:
                 sentence(
                     f"Site {self.site.name!r} is summed over, but its shape is not known",
                     found=describe_shape(shape, self.site.dims),
-                    fix="Give it a shape, or dims with coords",
+                    fix="Give it a shape, or dims with coords; with a DataLoader whose last batch has fewer "
+                    "rows, drop_last=True",
                 )
             )
         return shape

@@ -55,6 +55,8 @@ class Plan:
         The ``pm.Data`` variables of built programs that a batch takes the place of.
     local : frozenset of str
         The latent sites of the model that have an element for each row.
+    terms : frozenset of str
+        Its observed sites and factors that follow from the number of rows, where that is a number.
     """
 
     variables: Mapping[str, DataVariable]
@@ -63,6 +65,7 @@ class Plan:
     dims: frozenset[str]
     data: Mapping[Variable, str]
     local: frozenset[str] = frozenset()
+    terms: frozenset[str] = frozenset()
 
     @property
     def n_rows(self) -> Any:
@@ -124,7 +127,9 @@ class Batched(Handler):
                     self._depends[value] = of_rows
         else:
             parts = (site.dist, site.value)
-            of_rows = any(self.depends(v) for v in parts if isinstance(v, Variable))
+            of_rows = site.name in self.plan.terms or any(
+                self.depends(v) for v in parts if isinstance(v, Variable)
+            )
         if of_rows and not self._is_weighted(site):
             site.scale = site.scale * self.plan.weight
 

@@ -1,4 +1,4 @@
-"""Sites that have an element for each row of a batch."""
+"""Which sites belong to the rows of a batch."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ import numpy as np
 import pymc as pm
 from pytensor.graph.basic import Variable
 
+from pymc_svi.config import complain
 from pymc_svi.errors import PairingError, SiteError, quoted, sentence
 from pymc_svi.evaluation import evaluate
-from pymc_svi.handlers import Trace, replay, trace
+from pymc_svi.handlers import Site, Trace, replay, trace
 from pymc_svi.handlers.core import Program, built_model
 from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.values import known_shape
 from pymc_svi.handlers.walk import scratch_model
 from pymc_svi.trainer.batching import Batched, Plan
+from pymc_svi.trainer.comparing import same_computation
 from pymc_svi.trainer.dependence import follows
 from pymc_svi.trainer.feeds import placeholder
 
-__all__ = ["check_amortised", "local_sites", "sites_of_rows"]
+__all__ = ["check_amortised", "rows_of_batch", "sites_of_rows"]
 
 
 def _at_length(plan: Plan, extra: int) -> Plan:
@@ -39,33 +41,100 @@ def _traced(program: Program, plan: Plan) -> Trace:
         return trace(Batched(program, plan)).get_trace()
 
 
-def local_sites(model: Program, plan: Plan) -> set[str]:
-    """Return the latent sites whose size follows the batch's, seen by running it at two sizes."""
-    short = _traced(model, _at_length(plan, 0))
-    rows = _at_length(plan, 0).rows
+def rows_of_batch(model: Program, plan: Plan) -> Plan:
+    """Return a plan that knows what belongs to the rows, seen by running a model at two lengths.
+
+    That is: latent sites whose size follows the batch's, and terms into which its length went as
+    a number, ``-y.shape[0] * ...``.
+    """
+    at = _at_length(plan, 0)
+    short = _traced(model, at)
     shapes = {name: known_shape(site.dist) for name, site in short.latent.items()}
-    candidates = [name for name, shape in shapes.items() if rows in shape]
-    if not candidates:
-        return set()
-    try:
-        longer = _traced(model, _at_length(plan, 1))
-    except Exception as error:
-        raise SiteError(
+    candidates = [name for name, shape in shapes.items() if at.rows in shape]
+    longer = None
+    if candidates or built_model(model) is None:  # in a built model lengths are not numbers
+        try:
+            longer = _traced(model, _at_length(plan, 1))
+        except Exception as error:
+            if candidates:
+                raise SiteError(
+                    sentence(
+                        f"It is not clear whether {quoted(candidates)} have an element for each "
+                        f"row of a batch: the model does not run on batches of "
+                        f"{(at.rows or 0) + 1} rows",
+                        found=str(error),
+                        fix="Take sizes from the arguments, shape=X.shape[0]",
+                    )
+                ) from error
+    local: set[str] = set()
+    changed: set[str] = set()
+    if longer is not None:
+        local = {
+            name
+            for name in candidates
+            if name not in longer or known_shape(longer[name].dist) != shapes[name]
+        }
+        changed = _changed(short, longer) - local - _observed_rows(short, at)
+        if changed:  # not by the length, if it is another one at each run
+            changed -= _changed(short, _traced(model, at))
+    _warn_of_priors(short, at, local, changed)
+    terms = {name for name in changed if name not in short.latent}
+    return replace(plan, local=frozenset(local), terms=frozenset(terms))
+
+
+def _observed_rows(traced: Trace, plan: Plan) -> set[str]:
+    """Return the sites whose values are those of rows."""
+    known = dict.fromkeys(plan.variables.values(), True)
+    observed = traced.observed.items()
+    return {n for n, s in observed if isinstance(s.value, Variable) and follows(s.value, known)}
+
+
+def _changed(one: Trace, other: Trace) -> set[str]:
+    """Return the sites whose laws or values two runs of a program compute in different ways."""
+    pairs: dict[Variable, Variable] = {}
+    changed = set()
+    for name, site in one.items():
+        if name not in other or site.type not in ("sample", "factor", "param", "data"):
+            continue
+        parts = _variables(site, other[name])
+        if site.type == "factor" or site.type == "sample":
+            compared = parts[:1] if site.is_latent else parts[:2]  # the value is a draw
+            if not all(same_computation(x, y, pairs) for x, y in compared):
+                changed.add(name)
+        if site.type in ("param", "data") or site.is_latent:
+            pairs.update(parts)
+    return changed
+
+
+def _variables(one: Site, other: Site) -> list[tuple[Variable, Variable]]:
+    pairs = [(getattr(one, of), getattr(other, of)) for of in ("dist", "value", "outcome")]
+    return [(x, y) for x, y in pairs if isinstance(x, Variable) and isinstance(y, Variable)]
+
+
+def _warn_of_priors(short: Trace, plan: Plan, local: set[str], changed: set[str]) -> None:
+    """Warn of latent sites that are those of all rows, with laws that are another in each batch."""
+    known = dict.fromkeys(plan.variables.values(), True)
+    found = []
+    for name, site in short.latent.items():
+        weighted = any(frame.is_subsampled for frame in site.plates)
+        if name not in local and not weighted and site.dist is not None:
+            if name in changed or follows(site.dist, dict(known)):
+                found.append(name)
+        known |= {v: name in local for v in (site.value, site.outcome) if isinstance(v, Variable)}
+    if found:
+        complain(
             sentence(
-                f"It is not clear whether {quoted(candidates)} have an element for each row of a "
-                f"batch: the model does not run on batches of {(rows or 0) + 1} rows",
-                found=str(error),
-                fix="Take sizes from the arguments, shape=X.shape[0]",
-            )
-        ) from error
-    return {
-        name
-        for name in candidates
-        if name not in longer or known_shape(longer[name].dist) != shapes[name]
-    }
+                f"The priors of {quoted(found)} are computed from the batch, and so are others at "
+                "every step",
+                expected="the same prior in all batches, of a site without an element for each row",
+                fix="Compute what it needs of the data beforehand: their number, their means",
+            ),
+            SiteError,
+            default="warn",
+        )
 
 
-def check_amortised(guide: Program, plan: Plan, local: set[str]) -> None:
+def check_amortised(guide: Program, plan: Plan, local: frozenset[str]) -> None:
     """Check that a guide computes what belongs to the rows from the data, not from params."""
     fix = (
         "Compute their distributions from the batch (an amortised guide), or give the whole data "

@@ -13,13 +13,18 @@ from pytensor.graph.basic import Variable
 
 from pymc_svi.data import DataError
 from pymc_svi.engine.arguments import DataVariable
-from pymc_svi.errors import did_you_mean, quoted, sentence
+from pymc_svi.errors import PairingError, SiteError, did_you_mean, quoted, sentence
+from pymc_svi.evaluation import evaluate
 from pymc_svi.handlers.core import Program, built_model
 from pymc_svi.trainer.batching import Plan, accepted_names
 from pymc_svi.trainer.feeds import DataFeed
-from pymc_svi.trainer.local import check_amortised, local_sites
+from pymc_svi.trainer.local import check_amortised, rows_of_batch
 
 __all__ = ["explaining_lengths", "plan_batches"]
+
+# What is said of lengths that do not fit, by PyTensor and by this package.
+_LENGTHS = "shape|dimension|broadcast"
+_PAIRS = "in the model, .* in the guide|does not fit its distribution"
 
 
 def name_of_bare_array(model: Program) -> str:
@@ -81,10 +86,10 @@ def plan_batches(model: Program, guide: Program, feed: DataFeed) -> Plan:
                 + did_you_mean(name, known | arguments)
             )
     plan = Plan(variables, feed.loader.total_size, feed.rows, frozenset(dims), data)
-    local = local_sites(model, plan)
-    if local:
-        check_amortised(guide, plan, local)
-    return Plan(plan.variables, plan.total_size, plan.rows, plan.dims, data, frozenset(local))
+    plan = rows_of_batch(model, plan)
+    if plan.local:
+        check_amortised(guide, plan, plan.local)
+    return plan
 
 
 def _check_all_are_fed(
@@ -130,15 +135,51 @@ def _without(names: Sequence[str], detail: str = "") -> DataError:
 
 @contextmanager
 def explaining_lengths(model: Program, guide: Program, names: Collection[str]):
-    """Say which data were not fed if arrays turn out to be of different lengths."""
+    """Say which data were not fed, or which dim is not known, if lengths turn out to differ."""
     try:
         yield
     except (ValueError, AssertionError) as error:
-        about_lengths = re.search(r"shape|dimension|broadcast", str(error), re.IGNORECASE)
-        if type(error) in (ValueError, AssertionError) and about_lengths:
+        of_ours = isinstance(error, SiteError | PairingError)
+        if not re.search(_PAIRS if of_ours else _LENGTHS, str(error), re.IGNORECASE):
+            raise
+        detail = str(error).splitlines()[0]
+        names = [name or name_of_bare_array(model) for name in names]
+        if type(error) in (ValueError, AssertionError):
             if missing := _not_fed(model, guide, names):
-                raise _without(missing, str(error).splitlines()[0]) from error
+                raise _without(missing, detail) from error
+        if unnamed := _unnamed_dims(model, names):
+            raise _unnamed(unnamed, names, detail) from error
         raise
+
+
+def _unnamed_dims(model: Program, names: Collection[str]) -> dict[str, str]:
+    """Return latent sites along a dim that is as long as the data, which themselves have no dims."""
+    built = built_model(model)
+    if built is None:
+        return {}
+    data = {v: str(v.name) for v in built.data_vars if v.name in names}
+    if _dims_of_rows(built, data):
+        return {}
+    lengths = {len(variable.get_value(borrow=True)) for variable in data}
+    found = {}
+    for rv in built.free_RVs:
+        for dim in built.named_vars_to_dims.get(rv.name) or ():
+            if dim is not None and int(evaluate(built.dim_lengths[dim])) in lengths:
+                found[str(rv.name)] = dim
+    return found
+
+
+def _unnamed(sites: Mapping[str, str], names: Collection[str], detail: str) -> DataError:
+    dim = next(iter(sites.values()))
+    return DataError(
+        sentence(
+            f"{quoted(sites)} lie along dim {dim!r}, but nothing says that the rows of the "
+            "DataLoader's batches do",
+            found=detail.rstrip("."),
+            fix=f"If there is an element for each row, name the dim of the data too: "
+            f'pm.Data("{next(iter(names))}", ..., dims="{dim}")',
+        )
+    )
 
 
 def _dims_of_rows(model: pm.Model, data: Mapping[Variable, str]) -> set[str]:

@@ -17,7 +17,7 @@ from pymc_svi.errors import NonFiniteError, StateError, quoted, sentence
 from pymc_svi.handlers.core import Program, built_model
 from pymc_svi.trainer.inference import Inference, learned, offered
 
-__all__ = ["begin", "go_on_from", "state_of", "take_step"]
+__all__ = ["begin", "go_on_from", "state_of", "take_step", "tried_in_vain"]
 
 # How often in a row a step is tried with other random numbers before the fit gives up.
 _ATTEMPTS = 20
@@ -96,16 +96,25 @@ def take_step(
     if on_nonfinite == "skip":
         return np.nan
     method.state = before
+    message = sentence(
+        f"The fit broke at step {step}: {what}",
+        found=short(params),
+        fix="The state before it is in the error's `state`. Try a smaller step size, or "
+        'Trainer(..., on_nonfinite="skip"), which leaves such steps out',
+    )
     raise NonFiniteError(
-        sentence(
-            f"The fit broke at step {step}: {what}",
-            found=short(params),
-            fix="The state before it is in the error's `state`. Try a smaller step size, or "
-            'Trainer(..., on_nonfinite="skip"), which leaves such steps out',
-        ),
+        tried_in_vain(message, _ATTEMPTS) if on_nonfinite == "rollback" else message,
         step=step,
         state=before,
         losses=np.array(losses),
+    )
+
+
+def tried_in_vain(message: object, n_attempts: int) -> str:
+    """Return the message of a step that broke again with other random numbers."""
+    return (
+        f"{message} It broke in each of {n_attempts} attempts with other random numbers, so that "
+        "these are not the reason."
     )
 
 

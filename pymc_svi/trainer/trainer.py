@@ -28,7 +28,7 @@ from pymc_svi.trainer.feeds import DataFeed, feed_of
 from pymc_svi.trainer.inference import Inference, SVIMethod, learned, with_model
 from pymc_svi.trainer.planning import explaining_lengths
 from pymc_svi.trainer.session import Session, build_session
-from pymc_svi.trainer.stepping import begin, go_on_from, state_of, take_step
+from pymc_svi.trainer.stepping import begin, go_on_from, state_of, take_step, tried_in_vain
 
 __all__ = ["Trainer"]
 
@@ -322,6 +322,8 @@ class Trainer:
                 rollbacks = 1 if progress else rollbacks + 1
                 if self.on_nonfinite != "rollback" or rollbacks > _ROLLBACKS:
                     error.losses = np.concatenate([before, error.losses])
+                    if self.on_nonfinite == "rollback":
+                        error.args = (tried_in_vain(error, rollbacks),)
                     raise
                 before = np.concatenate([before, error.losses])
                 state = _with_other_numbers(error.state, rollbacks)

@@ -150,6 +150,13 @@ def test_a_stream_needs_its_total_size():
         fit(DataLoader(iter([{"y": Y}])))
 
 
+def test_a_loader_is_true_even_if_it_does_not_know_its_length():
+    endless = DataLoader(lambda: iter([{"y": Y}]), total_size=100)
+    with pytest.raises(TypeError, match="fit\\(n=10_000\\)"):
+        len(endless)
+    assert endless
+
+
 def test_a_misspelt_column_of_a_batch_is_suggested():
     with pytest.raises(DataError, match=r"other columns.*Did you mean 'yields'\?"):
         check_batch({"yield": Y}, {"yields": Y}, "The batch")

@@ -194,8 +194,15 @@ def test_a_step_that_is_not_finite_is_skipped_and_the_next_batch_is_another():
 
 
 def test_a_rollback_gives_up_if_it_does_not_help():
-    with pytest.raises(NonFiniteError):
+    with pytest.raises(NonFiniteError, match="'trap'.*It broke in each of 21 attempts"):
         trainer(program=fragile, data=MARKED, on_nonfinite="rollback").fit(n=30, random_seed=0)
+
+    class Broken(Inference):
+        def step(self, batch):
+            return np.nan
+
+    with pytest.raises(NonFiniteError, match="It broke in each of 20 attempts"):
+        Trainer(Broken(), on_nonfinite="rollback").fit(n=1)
 
 
 def test_wrong_arguments_are_refused():

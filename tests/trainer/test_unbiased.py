@@ -64,12 +64,30 @@ def with_dim():
     return built_regression(row=range(7))
 
 
+def of_lengths(y):
+    """Terms that know of the rows only how many they are, as Python's numbers or in a graph."""
+    mu = pm.Normal("mu", 0.3, 1)
+    pm.Normal("y", mu, 1.0, observed=y)
+    pm.Potential("length", -y.shape[0] * (mu - 1.0) ** 2)
+    pm.Potential("prior", -((mu - 2.0) ** 2))  # not of the rows
+    pm.CustomDist("zeros", mu, dist=shifted, observed=np.zeros(4))  # neither, in a graph of its own
+    if isinstance(y.shape[0], int):
+        pm.CustomDist("of rows", mu, dist=shifted, observed=np.ones(y.shape[0]))
+    else:
+        pm.CustomDist("of rows", mu, dist=shifted, observed=pt.ones(y.shape[0]))
+
+
+def shifted(mu, size):
+    return pm.Normal.dist(mu, 1.0, size=size) + 1.0
+
+
 CASES = {
     "function": (regression, AutoNormal(regression), {"X": X, "y": Y}),
     "built": ((m := built_regression()), AutoNormal(m), {"X": X, "y": Y}),
     "built with coords of another length": ((d := with_dim()), AutoNormal(d), {"X": X, "y": Y}),
     "local latents": (local, amortised, {"X": X, "y": Y}),
     "groups and potentials": (grouped, AutoNormal(grouped), {"X": X, "y": Y, "group": GROUP}),
+    "terms of lengths": (of_lengths, AutoNormal(of_lengths), {"y": Y}),
 }
 
 
@@ -133,6 +151,30 @@ def test_local_latents_are_weighted_in_model_and_guide_and_global_ones_are_not()
     scales = {name: site.scale for name, site in model.items()}
     assert scales == {"w": 1.0, "z": 2.0, "y": 2.0}
     assert guide["w"].scale == 1.0 and guide["z"].scale == 2.0
+
+
+def test_a_global_prior_that_is_computed_from_the_batch_is_warned_of():
+    def program(X, y):
+        w = pm.Normal("w", 0, 1 / np.sqrt(X.shape[0]), shape=X.shape[1])
+        a = pm.Normal("a", y.mean(), 1)
+        b = pm.Normal("b", a, 1)
+        pm.Normal("y", b + (X * w).sum(-1), 1.0, observed=y)
+
+    with pytest.warns(UserWarning, match="The priors of 'w', 'a' are computed from the batch"):
+        build_session(SVI(program, AutoNormal(program)), DataLoader({"X": X, "y": Y}, 5), 0)
+
+
+def test_a_dim_of_rows_that_the_data_do_not_name_is_named():
+    with pm.Model(coords={"row": range(N)}) as model:
+        y = pm.Data("y", Y)
+        z = pm.Normal("z", 0, 1, dims="row")
+        pm.Normal("obs", z, 1, observed=y)
+
+    def guide(y):
+        pm.Normal("z", param("slope", 0.4) * y, 0.5)
+
+    with pytest.raises(DataError, match=r'\'z\' lie along.*pm.Data\("y", ..., dims="row"\)'):
+        Trainer(SVI(model, guide), DataLoader(Y, batch_size=5)).fit(n=1)
 
 
 def test_params_for_each_row_of_a_batch_are_an_error():
