@@ -154,22 +154,30 @@ def load_fit(path: Path) -> SavedFit:
         raise StateError(
             sentence(f"{path} is not a checkpoint of a fit", found="a safetensors file without one")
         )
-    about = json.loads(metadata["pymc_svi"])
-    if about["version"] > VERSION:
-        raise StateError(
-            sentence(
-                f"{path} was written by a later version of pymc_svi",
-                found=f"format {about['version']}",
-                expected=f"format {VERSION} or earlier",
-                fix="Upgrade pymc_svi",
-            )
-        )
 
     def part(prefix: str) -> dict[str, np.ndarray]:
         return {n.removeprefix(prefix): v for n, v in arrays.items() if n.startswith(prefix)}
 
-    state = SVIState(part("params/"), part("optim/"), arrays["rng_state"], about["step"])
-    return SavedFit(state, arrays["losses"], about, part("callbacks/"))
+    try:
+        about = json.loads(metadata["pymc_svi"])
+        if about["version"] > VERSION:
+            raise StateError(
+                sentence(
+                    f"{path} was written by a later version of pymc_svi",
+                    found=f"format {about['version']}",
+                    expected=f"format {VERSION} or earlier",
+                    fix="Upgrade pymc_svi",
+                )
+            )
+        state = SVIState(part("params/"), part("optim/"), arrays["rng_state"], about["step"])
+        return SavedFit(state, arrays["losses"], about, part("callbacks/"))
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise StateError(
+            sentence(
+                f"{path} is not a complete checkpoint of a fit",
+                found=f"without {error}" if isinstance(error, KeyError) else str(error),
+            )
+        ) from error
 
 
 def check_same(about: Mapping[str, Any], now: Mapping[str, Any]) -> None:

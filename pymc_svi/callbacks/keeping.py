@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 from pymc_svi.callbacks.base import Callback, Moment, remembered
 from pymc_svi.checkpoint import FILE_NAME, SavedFit, save_fit
+from pymc_svi.errors import sentence
 
 __all__ = ["Checkpoint", "ProgressBar"]
 
@@ -19,6 +22,12 @@ class Checkpoint(Callback):
         Where to save it; made if it does not exist. Only the last checkpoint is kept.
     every : int, default 1_000
         Number of steps between checkpoints, the most that a killed fit loses.
+
+    Raises
+    ------
+    OSError
+        When a fit begins, if the folder cannot be made or written to; later, if a checkpoint
+        cannot, where the one before it is left as it was.
 
     Examples
     --------
@@ -46,13 +55,32 @@ class Checkpoint(Callback):
         """The file of the checkpoint."""
         return self.folder / FILE_NAME
 
+    def start(self) -> None:
+        """Make the folder: a fit that cannot be saved is not begun."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.folder, os.W_OK):
+                raise PermissionError(errno.EACCES, "Permission denied", str(self.folder))
+        except OSError as error:
+            raise _not_written(
+                error, f"Checkpoints cannot be written to {self.folder}", "Use another folder"
+            ) from error
+
     def __call__(self, moment: Moment) -> None:
         """Write a checkpoint."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        save_fit(
-            self.path,
-            SavedFit(moment.state, moment.losses, moment.about, remembered(moment.callbacks)),
-        )
+        fit = SavedFit(moment.state, moment.losses, moment.about, remembered(moment.callbacks))
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_fit(self.path, fit)
+        except OSError as error:
+            before = "fit(..., resume=True) goes on from the last one" if self.path.exists() else ""
+            what = f"The checkpoint of step {moment.step} could not be written to {self.folder}"
+            raise _not_written(error, what, before) from error
+
+
+def _not_written(error: OSError, what: str, fix: str) -> OSError:
+    """Return an error of the same kind that says what could not be written."""
+    return OSError(error.errno, sentence(what, found=f"{error.strerror or error}", fix=fix))
 
 
 class ProgressBar(Callback):

@@ -260,6 +260,7 @@ class Trainer:
             check_same(saved.about, about)
             state, losses = saved.state, saved.losses
         remaining = num_steps - state.step
+        _warn_of_steps_before(state.step, num_steps)
         if remaining > 0 and not self._have_stopped(saved):
             if feed is not None:
                 feed.begin(state.step, remaining)
@@ -348,6 +349,7 @@ class Trainer:
             go_on_from(method, saved.state)
             losses, step = list(saved.losses), saved.state.step
         before, saved_step = len(losses), step
+        _warn_of_steps_before(step, num_steps)
         optim = getattr(method, "optimizer", getattr(method, "optim", None))
         evaluate = getattr(method, "evaluate", None)
         if step < num_steps and not self._have_stopped(saved):
@@ -397,6 +399,19 @@ class Trainer:
 
     def __repr__(self) -> str:
         return f"Trainer({self.method!r}, {self.dataloader!r})"
+
+
+def _warn_of_steps_before(step: int, num_steps: int) -> None:
+    """Warn if a fit that is resumed had taken more steps than are asked for."""
+    if step > num_steps:
+        warnings.warn(
+            sentence(
+                "The fit that is resumed is past the steps that are asked for, and is returned as it is",
+                found=f"{step} steps taken, {num_steps} asked for",
+                fix="n and epochs count the steps before the checkpoint too",
+            ),
+            stacklevel=4,
+        )
 
 
 def _with_other_numbers(state: SVIState, attempt: int) -> SVIState:

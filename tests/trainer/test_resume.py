@@ -185,6 +185,42 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
         load_fit(path)
 
 
+def test_a_checkpoint_that_is_not_complete_is_refused(tmp_path):
+    path = tmp_path / FILE_NAME
+    for about in ("{not json", "[]", json.dumps({"version": 1}), json.dumps({"version": "1"})):
+        save_arrays(path, {"losses": np.zeros(2)}, {"pymc_svi": about})
+        with pytest.raises(StateError, match="not a complete checkpoint"):
+            load_fit(path)
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_first_step(tmp_path):
+    (tmp_path / "file").write_text("")
+    steps = []
+    made = trainer(tmp_path / "file")
+    made.callbacks.append(callbacks.as_callback(lambda moment: steps.append(moment.step)))
+    with pytest.raises(OSError, match="Checkpoints cannot be written to .*file.*another folder"):
+        made.fit(n=1_000)
+    assert not steps
+
+
+def test_a_full_disk_ends_the_fit_and_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    whole = trainer().fit(n=60, random_seed=0)
+    made = trainer(tmp_path)
+    made.fit(n=20, random_seed=0)
+    full = OSError(28, "No space left on device")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", lambda fd: (_ for _ in ()).throw(full))
+        with pytest.raises(OSError, match="step 40 could not be .*No space left.*resume=True"):
+            made.fit(n=60, random_seed=0, resume=True)
+    assert_same(made.fit(n=60, random_seed=0, resume=True), whole)
+
+
+def test_fewer_steps_than_the_checkpoint_has_are_warned_of(tmp_path):
+    first = trainer(tmp_path).fit(n=20, random_seed=0)
+    with pytest.warns(UserWarning, match="20 steps taken, 6 asked for"):
+        assert_same(trainer(tmp_path).fit(epochs=1, random_seed=0, resume=True), first)
+
+
 def test_a_write_that_fails_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     path = tmp_path / FILE_NAME
     save_arrays(path, {"x": np.zeros(2)}, {})
