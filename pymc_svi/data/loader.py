@@ -55,7 +55,8 @@ class DataLoader:
         Seed of the order; the seed of the fit if not given.
     drop_last : bool, default False
         Leave out the last batch of an epoch if it has fewer rows. If it is kept, its rows are
-        weighted by its own size, so that nothing is biased.
+        weighted by its own size, and its gradient counts as much as it has rows, so that nothing
+        is biased.
     total_size : int, optional
         Number of rows of all data; needed for streams that do not know it.
     names : sequence of str, optional

@@ -201,14 +201,22 @@ def accepted_names(program: Program, names: Sequence[str] | Mapping[str, Any]) -
 
 
 def with_batches(loss: Loss, plan: Plan, feed: DataFeed) -> Loss:
-    """Return a loss with the rows of the present step in the place of the placeholders."""
+    """Return a loss with the rows of the present step in the place of the placeholders.
+
+    A step on a batch with fewer rows than the others moves the params by less: its gradient is
+    that of all data as the rest is, but of fewer rows. Else the last rows of an epoch, which are
+    always the same ones where nothing is shuffled, counted more than the others.
+    """
     expressions = list(feed.expressions.values())
     replace: dict[Variable, Variable] = dict(zip(plan.variables.values(), expressions, strict=True))
     by_name = dict(zip(plan.variables, expressions, strict=True))
     replace |= {variable: by_name[name] for variable, name in plan.data.items()}
-    outputs = [loss.value, loss.surrogate, *loss.terms.values(), *loss.updates.values()]
+    surrogate, same = loss.surrogate, loss.surrogate is loss.value
+    if plan.rows is None:
+        share = plan.n_rows.astype(pytensor.config.floatX) / feed.usual_rows
+        surrogate, same = surrogate * share.astype(surrogate.dtype), False
+    outputs = [loss.value, surrogate, *loss.terms.values(), *loss.updates.values()]
     value, surrogate, *rest = graph_replace(outputs, replace, strict=False)
     terms = dict(zip(loss.terms, rest, strict=False))
     updates = dict(zip(loss.updates, rest[len(terms) :], strict=True))
-    same = loss.surrogate is loss.value
     return Loss(value, value if same else surrogate, terms, updates)

@@ -8,7 +8,7 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 
-from pymc_svi import SVI, DataLoader, Trainer, constraints, param, plate
+from pymc_svi import SVI, DataLoader, Trainer, constraints, optim, param, plate
 from pymc_svi.data import DataError
 from pymc_svi.errors import PairingError
 from pymc_svi.evaluation import evaluation_mode
@@ -116,8 +116,10 @@ def test_batches_average_to_the_full_loss_and_gradient(case, batch_size, shuffle
     loader = DataLoader(data, batch_size=batch_size, shuffle=shuffle)
     parts = losses_and_gradients(model, guide, loader)
     sizes = [min(batch_size, N - i) for i in range(0, N, batch_size)]
-    for i, expected in enumerate(full):
-        mean = sum(n / N * part[i] for n, part in zip(sizes, parts, strict=True))
+    loss = sum(n / N * part[0] for n, part in zip(sizes, parts, strict=True))
+    np.testing.assert_allclose(loss, full[0], rtol=1e-10)
+    for i, expected in enumerate(full[1:], start=1):  # what a step moves the params by
+        mean = sum(part[i] for part in parts) / len(sizes)
         np.testing.assert_allclose(mean, expected, rtol=1e-10, atol=1e-10)
 
 
@@ -131,10 +133,36 @@ def test_terms_of_local_latents_average_to_their_full_sum(batch_size):
     data = {"X": X, "y": Y}
     [full] = losses_and_gradients(local, guide, DataLoader(data, shuffle=False))
     parts = losses_and_gradients(local, guide, DataLoader(data, batch_size=batch_size))
-    sizes = [min(batch_size, N - i) for i in range(0, N, batch_size)]
     for i in (1, 2):  # gradients; in the loss -eps**2 / 2 of each row is left
-        mean = sum(n / N * part[i] for n, part in zip(sizes, parts, strict=True))
+        mean = sum(part[i] for part in parts) / len(parts)
         np.testing.assert_allclose(mean, full[i], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["in memory", "parquet", "stream"])
+def test_the_last_rows_of_an_epoch_count_as_the_others(kind, tmp_path):
+    # Nothing is shuffled, so that the one row of the last batch is always the same.
+    y = np.where(np.arange(N) == N - 1, 10.0, 0.0)
+
+    def program(y):
+        pm.Normal("y", pm.Normal("mu", 0, 10), 1.0, observed=y)
+
+    def guide(y):
+        pm.Normal("mu", param("loc", 0.0), 1e-3)
+
+    if kind == "in memory":
+        loader = DataLoader({"y": y}, batch_size=9, shuffle=False)
+    elif kind == "parquet":
+        import pyarrow
+        from pyarrow import parquet
+
+        parquet.write_table(pyarrow.table({"y": y}), tmp_path / "0.parquet")
+        loader = DataLoader.from_parquet(tmp_path, batch_size=9, shuffle=False)
+    else:
+        loader = DataLoader([{"y": y[:9]}, {"y": y[9:]}], total_size=N)
+    svi = SVI(program, guide, optim.SGD(1e-3), compile_kwargs={"mode": "FAST_COMPILE"})
+    result = Trainer(svi, loader).fit(n=4_000, random_seed=0)
+    exact = y.sum() / (N + 1 / 100)
+    np.testing.assert_allclose(result.params["loc"], exact, rtol=0.02)
 
 
 def test_local_latents_are_weighted_in_model_and_guide_and_global_ones_are_not():

@@ -68,6 +68,8 @@ class DataFeed(ABC):
         The rows of the present step.
     rows : int or None
         Rows of a batch; None where they differ from batch to batch.
+    usual_rows : float
+        Rows of a batch on average; those of the first one of a stream, of which more is not known.
     first : dict of str to numpy.ndarray
         The first batch.
     starts_anew : bool
@@ -79,6 +81,7 @@ class DataFeed(ABC):
     placeholders: dict[str, DataVariable]
     expressions: dict[str, Variable]
     rows: int | None
+    usual_rows: float
     first: Batch
 
     def __init__(self, loader: DataLoader, seed: int):

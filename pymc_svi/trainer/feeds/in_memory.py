@@ -30,6 +30,7 @@ class InMemoryFeed(ReadAheadFeed):
         self.steps_an_epoch = len(loader)
         self.ragged = total % size != 0 and not loader.drop_last
         self.rows = None if self.ragged else size
+        self.usual_rows = total / self.steps_an_epoch if self.ragged else size
         self.whole = size == total
         self.shuffled = loader.shuffle and not self.whole
         self.full = {

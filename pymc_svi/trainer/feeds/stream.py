@@ -39,6 +39,7 @@ class StreamFeed(ReadAheadFeed):
             self.first = next(iterator)
         except StopIteration:
             raise StreamEnded(sentence("The stream has no batches")) from None
+        self.usual_rows = _rows(self.first)
         if self.source.once:
             self._pending, self._held = iterator, self.first
         self.placeholders = {

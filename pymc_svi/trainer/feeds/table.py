@@ -27,6 +27,7 @@ class TableFeed(ReadAheadFeed):
         assert isinstance(loader.source, TableSource)
         self.source = loader.source
         self.rows = None if self.source.is_ragged else self.source.batch_size
+        self.usual_rows = self.rows or loader.total_size / len(loader)
         self.first = next(self.source.batches(0, seed))
         self.placeholders = {
             name: placeholder(name, array, self.rows) for name, array in self.first.items()
