@@ -252,10 +252,17 @@ def _culprit(training: Training) -> tuple[str | None, str]:
     """Name the first term or gradient that is not finite at the loaded state."""
     values = training.inspect()
     names = list(training.terms)
-    for name, value in zip(names, values, strict=False):
-        if not np.isfinite(value).all():
-            side, site = name.split(": ", 1)
-            return site, f"the log-probability of site {site!r} in the {side} is {value}"
+    broken = {
+        name: value
+        for name, value in zip(names, values, strict=False)
+        if not np.isfinite(value).all()
+    }
+    if broken:
+        side, site = next(iter(broken)).split(": ", 1)
+        if f"guide: {site}" in broken:  # the model has the draw of the guide
+            side = "guide"
+        value = broken[f"{side}: {site}"]
+        return site, f"the log-probability of site {site!r} in the {side} is {value}"
     learned = list(training.learned)
     for name, value in zip(learned, values[len(names) :], strict=True):
         if not np.isfinite(value).all():

@@ -23,6 +23,7 @@ from pymc_svi import (
     callbacks,
     fit,
     optim,
+    param,
 )
 from pymc_svi.engine import ParamStore
 from pymc_svi.engine.progress import create_simple_progress, describe
@@ -185,6 +186,16 @@ def test_a_step_that_is_not_finite_raises_with_the_site_and_the_state_before():
     with pytest.raises(NonFiniteError, match="site 'trap'") as raised:
         trainer(program=fragile, data=MARKED).fit(n=30, random_seed=0)
     assert raised.value.step < 3 and raised.value.state.step == raised.value.step
+
+
+def test_a_guide_that_draws_what_is_not_finite_is_named_with_its_params():
+    def guide(y):
+        pm.Normal("mu", param("loc", 0.0), pm.math.sqrt(param("variance", 0.05)))
+
+    svi = SVI(model, guide, optim.Adam(0.05), **FAST)
+    message = "'mu' in the guide is nan.*variance = -.*If 'variance' has to be positive, say so"
+    with pytest.raises(NonFiniteError, match=message):
+        Trainer(svi, DataLoader({"y": Y}, batch_size=20)).fit(n=200, random_seed=0)
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_the_next_batch_is_another():
