@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pymc as pm
 import xarray as xr
 
 from pymc_svi.engine import Arguments, SVIState
@@ -290,13 +291,17 @@ class SVIRunResult:
             )
         given = bool(args or kwargs)
         svi = self._svi_with_guide()
-        if self.about.get("data") and not given and built_model(svi.model) is None:
-            raise DataError(
-                sentence(
-                    "diagnose: the fit saw its data in batches, of which the result holds none",
-                    fix="Pass all of the data as arguments of the model: result.diagnose(X=X, y=y)",
+        if self.about.get("data") and not given:
+            model = built_model(svi.model)
+            if model is None:
+                raise DataError(
+                    sentence(
+                        "diagnose: the fit saw its data in batches, of which the result holds none",
+                        fix="Pass all of the data as arguments of the model: "
+                        "result.diagnose(X=X, y=y)",
+                    )
                 )
-            )
+            _check_all_rows(model, self.about["data"])
         arguments = Arguments(args, kwargs) if given else self._arguments
         args, kwargs = arguments.split(arguments.variables())
         with svi.context():
@@ -353,6 +358,23 @@ def _chosen(
     if asked:
         raise _needs_data(asked)
     return list(return_sites)
+
+
+def _check_all_rows(model: pm.Model, data: Mapping[str, Any]) -> None:
+    """Check that a model has the data that it was fitted to in batches, not placeholders."""
+    total = data["total_size"]
+    for variable in model.data_vars:
+        rows = np.shape(variable.get_value(borrow=True))[:1]
+        if variable.name in data["columns"] or "" in data["columns"]:
+            if rows != (total,):
+                raise DataError(
+                    sentence(
+                        "diagnose: the model has other data than it was fitted to in batches",
+                        found=f"{rows[0]} rows in pm.Data {variable.name!r}",
+                        expected=f"all {total} of the DataLoader",
+                        fix=f'Put them there: with model: pm.set_data({{"{variable.name}": ...}})',
+                    )
+                )
 
 
 def _needs_data(names: Sequence[str], method: str = "sample_posterior") -> DataError:

@@ -118,3 +118,20 @@ def test_a_laplace_approximation_has_the_curvature_of_all_data(tmp_path):
         pm.Normal("obs", mu, 1.5, observed=y)
     with pytest.raises(DataError, match="3 rows in 'y', 12 in the DataLoader.*pm.set_data"):
         fitted(built, AutoLaplaceApproximation(built), y=Y)
+
+
+def test_placeholders_of_a_built_model_are_not_taken_for_the_data_by_diagnose():
+    with pm.Model() as model:
+        y = pm.Data("y", np.zeros(3))
+        mu = pm.Normal("mu", 0, 1)
+        pm.Normal("obs", mu, 1, observed=y)
+    svi = SVI(model, AutoNormal(model), optim.Adam(0.05), **FAST)
+    for data in ({"y": Y}, Y):
+        result = Trainer(svi, DataLoader(data, batch_size=4)).fit(n=600, random_seed=0)
+        with model:
+            pm.set_data({"y": np.zeros(3)})
+        with pytest.raises(DataError, match="3 rows in pm.Data 'y'.*all 12 of the DataLoader"):
+            result.diagnose(random_seed=0)
+        with model:
+            pm.set_data({"y": Y})
+        assert result.diagnose(random_seed=0).is_reliable
