@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
-from pytensor.graph.basic import Variable
+from pytensor.graph.basic import Variable, equal_computations
 
 from pymc_svi.errors import PairingError, sentence
 from pymc_svi.gradients.stand_in import detached
@@ -240,7 +240,7 @@ def _is_one(scale: Any) -> bool:
 def same_scale(first: Any, second: Any) -> bool:
     """Return whether two scales are known to be equal."""
     if isinstance(first, Variable) and isinstance(second, Variable):
-        return first is second or first.equals(second)
+        return first is second or equal_computations([first], [second])
     if isinstance(first, Variable) or isinstance(second, Variable):
         return False
     return bool(np.array_equal(first, second))

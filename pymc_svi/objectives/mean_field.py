@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import warnings
 
-import numpy as np
 from pytensor.graph.basic import Variable
 
+from pymc_svi.enumeration.tables import same_scale
 from pymc_svi.errors import quoted
 from pymc_svi.gradients.independence import depends_on
 from pymc_svi.handlers import Site, Trace
@@ -86,13 +86,7 @@ def _comparable(q: Site, p: Site) -> bool:
         return False
     if q.dist is None or not has_kl(as_plain_tensor(q.dist), as_plain_tensor(p.dist)):
         return False
-    return _same(q.scale, p.scale) and _same(q.mask, p.mask)
-
-
-def _same(a, b) -> bool:
-    if isinstance(a, Variable) or isinstance(b, Variable):
-        return a is b or (isinstance(a, Variable) and isinstance(b, Variable) and a.equals(b))
-    return np.array_equal(a, b)
+    return same_scale(q.scale, p.scale) and same_scale(q.mask, p.mask)
 
 
 def _divergence(q: Site, p: Site) -> Variable:

@@ -7,8 +7,9 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 import pytest
+from scipy.stats import norm
 
-from pymc_svi import SVI, DataLoader, Trainer, constraints, optim, param, plate
+from pymc_svi import SVI, DataLoader, TraceMeanField_ELBO, Trainer, constraints, optim, param, plate
 from pymc_svi.data import DataError
 from pymc_svi.errors import PairingError
 from pymc_svi.evaluation import evaluation_mode
@@ -91,9 +92,9 @@ CASES = {
 }
 
 
-def losses_and_gradients(model, guide, loader):
+def losses_and_gradients(model, guide, loader, loss=None):
     """Return loss and gradients of each batch of an epoch, at fixed noise."""
-    svi = SVI(model, guide)
+    svi = SVI(model, guide, loss=loss)
     session = build_session(svi, loader, 0)
     training = session.training
     state = training.start(np.random.SeedSequence(1))
@@ -136,6 +137,26 @@ def test_terms_of_local_latents_average_to_their_full_sum(batch_size):
     for i in (1, 2):  # gradients; in the loss -eps**2 / 2 of each row is left
         mean = sum(part[i] for part in parts) / len(parts)
         np.testing.assert_allclose(mean, full[i], rtol=1e-6)
+
+
+def test_divergences_in_closed_form_of_local_latents_have_the_weight_of_a_ragged_batch():
+    def model(y):
+        z = pm.Normal("z", 0.0, 1.0, shape=y.shape[0])
+        pm.Normal("y", z, 1.0, observed=y)
+
+    def guide(y):
+        pm.Normal("z", param("slope", 0.5) * y, 1e-9)
+
+    for batch_size in (5, 4):
+        losses = losses_and_gradients(
+            model, guide, DataLoader({"y": Y}, batch_size, shuffle=False), TraceMeanField_ELBO()
+        )
+        for i, (loss, *_) in enumerate(losses):
+            y = Y[i * batch_size : (i + 1) * batch_size]
+            mean = 0.5 * y
+            divergence = np.sum(np.log(1e9) + (1e-18 + mean**2) / 2 - 0.5)
+            exact = N / len(y) * (divergence - norm.logpdf(y, mean).sum())
+            np.testing.assert_allclose(loss, exact, rtol=1e-7)
 
 
 @pytest.mark.parametrize("kind", ["in memory", "parquet", "stream"])
