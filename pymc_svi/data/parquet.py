@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pymc_svi.data.cache import TableCache
 from pymc_svi.data.checks import Batch, DataError, columns_of
 from pymc_svi.data.columns import Columns
 from pymc_svi.data.tables import TableSource
-from pymc_svi.errors import quoted, sentence
+from pymc_svi.errors import did_you_mean, quoted, sentence
 
 __all__ = ["ParquetSource"]
 
@@ -63,34 +64,26 @@ class ParquetSource(TableSource):
         if not self.files:
             raise DataError(sentence("There are no Parquet files", found=str(path)))
         self.cache = cache
+        self.columns: dict[str, str | Sequence[str]] = dict(columns or {})
         self.groups: list[tuple[Path, int]] = []
         self._metadata: dict[Path, Any] = {}  # takes longer to read than a row group
         self.total_size = 0
-        schema: list[str] | None = None
+        schema: Any = None
         for file in self.files:
-            with parquet.ParquetFile(file) as opened:
-                names = opened.schema_arrow.names
-                if schema is not None and set(names) != set(schema):
-                    raise DataError(
-                        sentence(
-                            f"{file.name} has other columns than {self.files[0].name}",
-                            found=quoted(names),
-                            expected=quoted(schema),
-                        )
-                    )
-                schema = schema or names
-                self._metadata[file] = opened.metadata
-                self.groups += [(file, i) for i in range(opened.metadata.num_row_groups)]
-                self.total_size += opened.metadata.num_rows
-        assert schema is not None
+            with _naming(file), parquet.ParquetFile(file) as opened:
+                found, metadata = opened.schema_arrow, opened.metadata
+            if not columns:
+                self.columns = self.columns or {name: name for name in found.names}
+                _check_names(found.names, self.columns, file, self.files[0])
+            used = _used(found, columns_of(self.columns), file)
+            _check_types(used, schema or used, file, self.files[0])
+            schema = schema or used
+            self._metadata[file] = metadata
+            rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+            self.groups += [(file, i) for i, n_rows in enumerate(rows) if n_rows]
+            self.total_size += metadata.num_rows
         self._open: dict[Path, Any] = {}
         self._n_mapped = 0
-        self.columns = dict(columns) if columns else {name: name for name in schema}
-        unknown = [name for name in columns_of(self.columns) if name not in schema]
-        if unknown:
-            raise DataError(
-                sentence(f"The Parquet files have no column {unknown[0]!r}", found=quoted(schema))
-            )
         if self.total_size == 0:
             raise DataError(sentence("The Parquet files have no rows", found=str(path)))
 
@@ -120,34 +113,38 @@ class ParquetSource(TableSource):
 
     def _tables(self, file: Path, number: int) -> Iterator[tuple[str, Batch]]:
         """Yield the tables of a row group."""
-        import pyarrow
-
-        where = f"{file.name}, row group {number}"
-        group = self._metadata[file].row_group(number)
-        opened = self._opened(file, group.total_byte_size)
-        if group.num_rows * self._row_bytes <= _BYTES_AT_ONCE:
-            yield where, self._arrays(self._read(opened.read_row_group, number))
-            return
+        whole = self._metadata[file].row_group(number).num_rows
         start = 0
-        size = self._rows_of_a_part
-        for part in self._read(opened.iter_batches, size, row_groups=[number]):
-            rows = f"rows {start} to {start + len(part)}"
-            start += len(part)
-            yield f"{where}, {rows}", self._arrays(pyarrow.Table.from_batches([part]))
+        for table in self._read(file, number):
+            where = f"{file.name}, row group {number}"
+            if len(table) < whole:
+                where += f", rows {start} to {start + len(table)}"
+            start += len(table)
+            yield where, self._arrays(table, where)
 
-    def _read(self, read: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _read(self, file: Path, number: int) -> Iterator[Any]:
+        """Yield a row group, or parts of a large one."""
         import pyarrow
 
+        group = self._metadata[file].row_group(number)
+        used = columns_of(self.columns)
         threads = self.pace.is_late or pyarrow.cpu_count() > _BUSY_THREADS
-        return read(*args, columns=columns_of(self.columns), use_threads=threads, **kwargs)
+        with _naming(file):
+            opened = self._opened(file, group.total_byte_size)
+            if group.num_rows * self._row_bytes <= _BYTES_AT_ONCE:
+                yield opened.read_row_group(number, columns=used, use_threads=threads)
+                return
+            size = self._rows_of_a_part
+            for part in opened.iter_batches(size, [number], columns=used, use_threads=threads):
+                yield pyarrow.Table.from_batches([part])
 
-    def _arrays(self, table: Any) -> Batch:
+    def _arrays(self, table: Any, where: str) -> Batch:
         arrays: dict[str, Any] = {}
         for name, source in self.columns.items():
             if isinstance(source, str):
-                arrays[name] = _column(table, source)
+                arrays[name] = _column(table, source, where)
             else:
-                arrays[name] = Columns([_column(table, column) for column in source])
+                arrays[name] = Columns([_column(table, column, where) for column in source])
         return arrays
 
     def _opened(self, file: Path, n_bytes: int) -> Any:
@@ -166,12 +163,68 @@ class ParquetSource(TableSource):
         return self._open[file]
 
 
-def _column(table: Any, name: str) -> np.ndarray:
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Say which file cannot be read."""
+    import pyarrow
+
+    try:
+        yield
+    except pyarrow.ArrowException as error:
+        raise DataError(
+            sentence(f"{file} cannot be read as a Parquet file", found=str(error))
+        ) from error
+
+
+def _check_names(found: Sequence[str], expected: Collection[str], file: Path, first: Path) -> None:
+    if set(found) != set(expected):
+        raise DataError(
+            sentence(
+                f"{file.name} has other columns than {first.name}",
+                found=quoted(found),
+                expected=quoted(expected),
+                fix='Say which ones to use: columns={"X": ["x0", "x1"], "y": "y"}',
+            )
+        )
+
+
+def _used(schema: Any, names: Sequence[str], file: Path) -> dict[str, str]:
+    """Return the types of the columns that are used."""
+    from pyarrow import types
+
+    missing = [name for name in names if name not in schema.names]
+    if missing:
+        raise DataError(
+            sentence(f"{file.name} has no column {missing[0]!r}", found=quoted(schema.names))
+            + did_you_mean(missing[0], schema.names)
+        )
+    kinds = {name: schema.field(name).type for name in names}
+    # Floats of any precision are computed with in that of the fit.
+    return {n: "floating" if types.is_floating(kind) else str(kind) for n, kind in kinds.items()}
+
+
+def _check_types(
+    found: Mapping[str, str], expected: Mapping[str, str], file: Path, first: Path
+) -> None:
+    for name, kind in found.items():
+        if kind != expected[name]:
+            raise DataError(
+                sentence(
+                    f"Column {name!r} of {file.name} has another type than in {first.name}",
+                    found=kind,
+                    expected=expected[name],
+                )
+            )
+
+
+def _column(table: Any, name: str, where: str) -> np.ndarray:
     column = table.column(name)
     if column.null_count:
         raise DataError(
             sentence(
-                f"Column {name!r} has missing values", found=f"{column.null_count} of {len(column)}"
+                f"{where}: column {name!r} has missing values",
+                found=f"{column.null_count} of {len(column)}",
+                fix="Remove the rows, or impute them before the fit",
             )
         )
     return column.to_numpy()

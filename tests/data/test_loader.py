@@ -69,6 +69,30 @@ def test_arrays_of_an_hdf5_file_are_read_in_blocks(tmp_path):
     np.testing.assert_array_equal(np.concatenate([b["X"] for b in batches]), values[rows])
 
 
+def test_parquet_files_of_different_kinds(tmp_path):
+    def write(name, **columns):
+        parquet.write_table(pyarrow.table(columns), tmp_path / f"{name}.parquet")
+
+    def loader():
+        return DataLoader.from_parquet(tmp_path, {"y": "y"}, batch_size=2, shuffle=False)
+
+    write("0", y=[1.0, 2.0])
+    write("1", y=pyarrow.array([], pyarrow.float64()))  # as Spark writes them
+    write("2", y=pyarrow.array([3.0, 4.0], pyarrow.float32()), not_used=["a", "b"])
+    np.testing.assert_array_equal(np.concatenate([batch["y"] for batch in loader()]), [1, 2, 3, 4])
+    with pytest.raises(DataError, match="2.parquet has other columns than 0.*Say which ones"):
+        DataLoader.from_parquet(tmp_path, batch_size=2)
+    write("3", y=["a", "b"])
+    with pytest.raises(DataError, match="'y' of 3.parquet has another type .* string.*floating"):
+        loader()
+    write("3", y=[1.0, None])
+    with pytest.raises(DataError, match="3.parquet, row group 0: column 'y' has missing values"):
+        list(loader())
+    (tmp_path / "3.parquet").write_bytes((tmp_path / "2.parquet").read_bytes()[:-20])
+    with pytest.raises(DataError, match="3.parquet cannot be read as a Parquet file"):
+        loader()
+
+
 @pytest.mark.parametrize(("size", "error"), [(0, ValueError), (-3, ValueError), (2.5, TypeError)])
 def test_a_buffer_has_some_rows(size, error, tmp_path):
     parquet.write_table(pyarrow.table({"a": [1.0, 2.0]}), tmp_path / "0.parquet")
@@ -214,7 +238,7 @@ def parquet_of(folder, **columns):
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        ([1.0, None, 3.0], "Column 'y' has missing values.*1 of 3"),
+        ([1.0, None, 3.0], "row group 0: column 'y' has missing values.*1 of 3"),
         ([1.0, np.nan, 3.0], "'y' has values that are NaN.*the first is row 1"),
         (["a", "b", "c"], "'y' is not numeric"),
     ],
