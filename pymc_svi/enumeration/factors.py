@@ -167,11 +167,14 @@ class Factors:
         self._factors: list[Factor] = []
 
     def of(self, sites: Iterable[Site]) -> list[Factor]:
-        """Return the factors of sites that depend on summed sites."""
+        """Return the factors of sites that depend on summed sites.
+
+        What makes one element for plates is kept apart here, where it can be summed over apart.
+        """
         found = []
         for site in sites:
             # Named dims first: what vectorises and follows axes knows tensors only.
-            [log_prob] = without_named_dims([site.unscaled_log_prob])
+            [log_prob] = without_named_dims([site.log_prob_of_values])
             above = set(ancestors([log_prob], blockers=list(self._by_placeholder)))
             names = tuple(n for p, n in self._by_placeholder.items() if p in above)
             if names:
@@ -245,6 +248,8 @@ class Factors:
         mask = site.mask
         if mask is None or mask is True:
             return log_prob
+        if parts := site.parts_of_element(log_prob):
+            mask = pt.as_tensor(mask)[(..., *[None] * parts)]
         if is_enumerated(site):
             n_values = len(self.summed[site.name].support)
             return pt.switch(pt.as_tensor(mask), log_prob, -np.log(n_values))

@@ -202,6 +202,7 @@ class _Scan:
             scale=site.scale,
             mask=mask,
             infer=dict(site.infer),
+            event_dim=site.event_dim,
             draw=lambda: self._draw_all()[name],
             default=default,
         )

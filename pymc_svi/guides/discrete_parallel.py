@@ -112,12 +112,13 @@ class AutoDiscreteParallel(AutoGuide):
         shape = tuple(int(n) for n in np.atleast_1d(evaluate(rv.shape)))
         for frame in site.plates:  # as for Latent.full: params are of the full size
             if frame.is_subsampled:
-                shape = (*shape[: frame.dim], frame.size, *shape[len(shape) + frame.dim + 1 :])
+                axis = len(shape) - site.event_dim + frame.dim
+                shape = (*shape[:axis], frame.size, *shape[axis + 1 :])
         name = f"{site.name}_{self.prefix}_probs"
         local = bool(site.plates)
         if isinstance(op, BernoulliRV):
             half = np.full(shape, 0.5)
-            event_dim = 0 if local else None
+            event_dim = site.event_dim if local else None
             probs = param(name, half, constraint=unit_interval, dims=site.dims, event_dim=event_dim)
             site.dist = pm.Bernoulli.dist(p=probs)
             return
@@ -125,7 +126,8 @@ class AutoDiscreteParallel(AutoGuide):
         n = weights.type.shape[-1] or int(evaluate(weights.shape[-1]))
         equal = np.full((*shape, n), 1 / n)
         dims = site.dims and (*site.dims, None)
-        probs = param(name, equal, constraint=simplex, dims=dims, event_dim=1 if local else None)
+        event_dim = site.event_dim + 1 if local else None
+        probs = param(name, equal, constraint=simplex, dims=dims, event_dim=event_dim)
         site.dist = pm.Categorical.dist(p=pt.as_tensor(probs))
 
     def median(self, params, *args, **kwargs):

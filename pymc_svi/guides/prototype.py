@@ -62,7 +62,7 @@ class Latent:
     @property
     def event_ndim(self) -> int:
         """Number of dimensions on the right that are not indexed by plates."""
-        return getattr(as_plain_tensor(self.site.dist).owner.op, "ndim_supp", 0)
+        return self.site.event_ndim
 
     def full(self, value: np.ndarray) -> np.ndarray:
         """Return an array of the site at the full size of its subsampled plates.

@@ -24,6 +24,7 @@ from pymc_svi.handlers.scope import scope
 from pymc_svi.handlers.seed import seed
 from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.substitute import substitute
+from pymc_svi.handlers.to_event import to_event
 from pymc_svi.handlers.trace import Trace, trace
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "seed",
     "subsample",
     "substitute",
+    "to_event",
     "trace",
     "uncondition",
 ]

@@ -52,6 +52,7 @@ def check_plates(run: Trace) -> None:
 def _check_site(site: Site) -> None:
     covered = {frame.dim for frame in site.plates}
     shape = batch_shape(site.dist)
+    shape = shape[: len(shape) - site.event_dim]
     for dim, size in zip(range(-1, -len(shape) - 1, -1), reversed(shape), strict=True):
         if dim not in covered and size not in (1, None):
             complain(
@@ -60,7 +61,9 @@ def _check_site(site: Site) -> None:
                     "is no plate",
                     found=f"batch shape {describe_shape(shape)} inside the plates "
                     f"{quoted(frame.name for frame in site.plates)}",
-                    fix=f"Add a plate of size {size} with dim={dim}, or reorder the dimensions",
+                    fix=f"Add a plate of size {size} with dim={dim}, reorder the dimensions, or say "
+                    "that the rightmost ones make one element, with handlers.to_event(n): or "
+                    "sample(..., event_dim=n)",
                 ),
                 SiteError,
                 default="warn",

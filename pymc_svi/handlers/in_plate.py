@@ -12,7 +12,6 @@ from pytensor.xtensor.type import XTensorType
 from pymc_svi.errors import SiteError, quoted, sentence
 from pymc_svi.handlers.distributions import (
     batch_shape,
-    support_ndim,
     with_batch_shape,
     with_dim_length,
 )
@@ -35,10 +34,13 @@ def broadcast(site: Site, frame: Frame) -> None:
         _fit_named_dim(site, frame)
         return
     n = frame.subsample_size
-    old = batch_shape(rv)
-    shape: list[Any] = [1] * (-frame.dim - len(old)) + [
-        rv.shape[i] if length is None else length for i, length in enumerate(old)
-    ]
+    whole = batch_shape(rv)
+    left = len(whole) - site.event_dim  # what plates are for; the rest makes one element
+    old, lengths = (
+        whole[:left],
+        [rv.shape[i] if length is None else length for i, length in enumerate(whole)],
+    )
+    shape: list[Any] = [1] * (-frame.dim - len(old)) + lengths[:left]
     added = len(shape) - len(old)
     found = None if added == 0 and old[frame.dim] is None else shape[frame.dim]
     dims = site.dims
@@ -49,9 +51,9 @@ def broadcast(site: Site, frame: Frame) -> None:
         raise SiteError(
             sentence(
                 f"Site {site.name!r} does not fit plate {frame.name!r}",
-                found=f"batch shape {describe_shape(old)}, {found} along dim={frame.dim}",
+                found=f"{_described(whole, site.event_dim)}, {found} along dim={frame.dim}",
                 expected=f"{n}, or 1 to be broadcast",
-                fix=_along_its_length(frame, old)
+                fix=_along_its_length(site, frame, old)
                 or "Index its parameters with the plate's indices (or subsample), or give the plate "
                 "another dim",
             )
@@ -59,21 +61,35 @@ def broadcast(site: Site, frame: Frame) -> None:
     if found is not None and found != n:
         shape[frame.dim] = n
     if added or (found is not None and found != n):
-        site.dist = with_batch_shape(rv, tuple(shape))
+        site.dist = with_batch_shape(rv, (*shape, *lengths[left:]))
         if site.value is not None:
             site.value = pt.broadcast_to(site.value, site.dist.shape)
     if dims is not None or frame.dim_name is not None:
         _name_dims(site, frame, added)
 
 
-def _along_its_length(frame: Frame, shape: Sequence[int | None]) -> str:
-    """Say which dim a plate needs, if it stands at another axis than that of its length."""
+def _described(shape: Sequence[int | None], event_dim: int) -> str:
+    """Describe a batch shape, and what of it makes one element."""
+    if not event_dim:
+        return f"batch shape {describe_shape(shape)}"
+    left = len(shape) - event_dim
+    return (
+        f"batch shape {describe_shape(shape[:left])} of elements of shape "
+        f"{describe_shape(shape[left:])}"
+    )
+
+
+def _along_its_length(site: Site, frame: Frame, shape: Sequence[int | None]) -> str:
+    """Say what to do about a plate that stands at another axis than that of its length."""
     dims = [axis - len(shape) for axis, n in enumerate(shape) if n == frame.subsample_size]
-    if len(dims) != 1 or dims[0] == frame.dim:
+    if len(dims) != 1 or dims[0] >= frame.dim:
         return ""
+    n = frame.dim - dims[0]
     return (
         f"Its length is that of dim={dims[0]}: give the plate this dim, plate({frame.name!r}, "
-        f"{frame.size}, dim={dims[0]}), where Pyro has .to_event({-1 - dims[0]}) at the site"
+        f"{frame.size}, dim={dims[0]}), or say that what is right of it makes one element, with "
+        f"handlers.to_event({n}): around the statement or sample({site.name!r}, ..., event_dim="
+        f"{site.event_dim + n}), which is .to_event({n}) in Pyro"
     )
 
 
@@ -111,7 +127,7 @@ def _name_dims(site: Site, frame: Frame, added: int) -> None:
     assert site.dist is not None
     ndim = site.dist.type.ndim
     dims = list((None,) * added + tuple(site.dims or (None,) * (ndim - added)))
-    axis = ndim - support_ndim(site.dist) + frame.dim
+    axis = ndim - site.event_ndim + frame.dim
     if frame.is_subsampled:
         if dims[axis] == frame.dim_name:
             dims[axis] = None

@@ -23,7 +23,6 @@ from pytensor.compile import view_op
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.replace import graph_replace
 from pytensor.sparse.type import SparseTensorType
-from pytensor.xtensor.type import XTensorType
 from scipy import sparse
 
 from pymc_svi.errors import SiteError, sentence
@@ -33,6 +32,7 @@ from pymc_svi.handlers.plates import sized_like_data
 from pymc_svi.handlers.record import remember
 from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.stack import active_handlers, apply_stack, no_handlers
+from pymc_svi.handlers.to_event import add_event_dims, event_dim_around
 from pymc_svi.handlers.values import Drawn, as_observed_value, as_site_value, as_tensor_variable
 
 __all__ = ["factor_site", "install", "sample_site"]
@@ -71,12 +71,15 @@ def _wrap_register_rv(register_rv):
     return register_rv_as_site
 
 
-def sample_site(model, rv, name, observed=None, *, dims=None, infer=None) -> Variable:
+def sample_site(model, rv, name, observed=None, *, dims=None, infer=None, event_dim=0) -> Variable:
     """Register an unnamed random variable, with ``infer`` options for the handlers.
 
     ``Model.register_rv`` has no place for such options, so a context variable carries them.
     """
-    token = _INFER.set(dict(infer or {}))
+    options = dict(infer or {})
+    if event_dim:
+        options["event_dim"] = event_dim
+    token = _INFER.set(options)
     try:
         return model.register_rv(rv, name, observed=observed, dims=dims)
     finally:
@@ -98,8 +101,7 @@ def _emit_sample(register, model, rv, name, data, kwargs) -> Variable:
     observed = data is not None
     value = data
     if observed and not _is_sparse(data):
-        if isinstance(rv.type, XTensorType):
-            rv = sized_like_data(rv, data)
+        rv = sized_like_data(rv, data, dims)
         value = as_observed_value(data, rv, full_name, dims)
 
     def default(site: Site) -> None:
@@ -121,6 +123,7 @@ def _emit_sample(register, model, rv, name, data, kwargs) -> Variable:
             site.value = site.dist
 
     infer = dict(_INFER.get())
+    event_dim = infer.pop("event_dim", 0) + event_dim_around()
     if kwargs.get("total_size") is not None:
         infer["total_size"] = kwargs["total_size"]
     site = Site(
@@ -142,6 +145,7 @@ def _emit_sample(register, model, rv, name, data, kwargs) -> Variable:
         site.part_of = full_name.removesuffix("_unobserved")
     if is_partly_observed(rv):
         site.log_density = no_density_of_its_own()
+    add_event_dims(site, event_dim)
     apply_stack(site)
     if imputed is not None:
         imputed[rv] = site.outcome

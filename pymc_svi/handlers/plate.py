@@ -19,6 +19,7 @@ from pymc_svi.handlers.indices import random_subset
 from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.stack import active_handlers, apply_stack
+from pymc_svi.handlers.to_event import event_dim_by_name
 
 __all__ = ["plate", "plate_stack"]
 
@@ -123,8 +124,7 @@ class plate(Handler):
     # --- entering ------------------------------------------------------------------------------
 
     def __enter__(self) -> Any:
-        around = [handler.frame for handler in active_handlers() if isinstance(handler, plate)]
-        taken = {frame.dim: frame.name for frame in around if frame is not None}
+        taken = {frame.dim: frame.name for frame in _frames_around()}
         if self.name in taken.values():
             raise ValueError(
                 sentence(f"Plate {self.name!r} is inside itself", fix="Rename one of them")
@@ -207,6 +207,8 @@ class plate(Handler):
             if not frame.is_subsampled:
                 site.plates = (frame, *site.plates)
             return
+        if not site.plates and not site.event_dim:
+            site.event_dim = event_dim_by_name(site, _frames_around())
         site.plates = (frame, *site.plates)
         if site.type == "sample" and site.part_of is None:
             broadcast(site, frame)
@@ -225,6 +227,11 @@ class plate(Handler):
         if axis is not None:
             value = as_plain_tensor(site.outcome)
             site.result = taken(value, frame, axis, f"param {site.name!r}")
+
+
+def _frames_around() -> tuple[Frame, ...]:
+    entered = (handler.frame for handler in active_handlers() if isinstance(handler, plate))
+    return tuple(frame for frame in entered if frame is not None)
 
 
 def plate_stack(prefix: str, sizes: Sequence[int], rightmost_dim: int = -1):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from pytensor.graph.basic import Variable
+from pytensor.xtensor.type import XTensorType
 
 from pymc_svi.errors import quoted, sentence
-from pymc_svi.handlers.distributions import with_dim_length
+from pymc_svi.handlers.distributions import batch_shape, with_batch_shape, with_dim_length
 from pymc_svi.handlers.frame import Frame
 from pymc_svi.handlers.in_plate import taken
 from pymc_svi.handlers.plate import plate
@@ -140,19 +141,24 @@ def subsample(data: Any, event_dim: int = 0) -> Any:
     return data
 
 
-def sized_like_data(rv: Variable, data: Variable) -> Variable:
-    """Return a distribution with named dims, in the minibatch's size where its data are so.
+def sized_like_data(rv: Variable, data: Any, dims: Sequence[str | None] | None) -> Variable:
+    """Return a distribution with dims, in the minibatch's size where its data are so.
 
-    ``pymc.dims`` takes the lengths of dims from the model, where a minibatch has fewer.
+    PyMC takes the lengths of dims from the model, where a minibatch has fewer.
     """
-    for handler in active_handlers():
-        frame = handler.frame if isinstance(handler, plate) else None
-        if frame is None or not frame.is_subsampled:
+    found = getattr(data, "type", data).shape
+    is_named = isinstance(rv.type, XTensorType)
+    dims = rv.type.dims if is_named else (dims or ())[: len(batch_shape(rv))]
+    for frame in get_plates():
+        name, length = frame.dim_name or frame.name, frame.subsample_size
+        if not frame.is_subsampled or name not in dims:
             continue
-        name = frame.dim_name or frame.name
-        if (
-            name in rv.type.dims
-            and data.type.shape[rv.type.dims.index(name)] == frame.subsample_size
-        ):
-            rv = with_dim_length(rv, name, frame.subsample_size)
+        axis = dims.index(name)
+        if len(found) != rv.type.ndim or found[axis] != length:
+            continue
+        if is_named:
+            rv = with_dim_length(rv, name, length)
+        elif rv.type.shape[axis] in (None, frame.size):
+            lengths = [rv.shape[i] if n is None else n for i, n in enumerate(batch_shape(rv))]
+            rv = with_batch_shape(rv, (*lengths[:axis], length, *lengths[axis + 1 :]))
     return rv

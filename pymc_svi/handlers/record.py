@@ -31,6 +31,7 @@ class SiteRecord:
     observed: Variable | None = None  # data given by an expression of random indices
     log_density: Variable | None = None
     dims: tuple[str | None, ...] | None = None
+    event_dim: int = 0
 
     def variables(self) -> list[Variable]:
         """Return the expressions among the attributes."""
@@ -43,7 +44,14 @@ def remember(variable: Variable, site: Site, *, observed: Variable | None = None
     """Leave a site's record on a variable."""
     infer = {key: value for key, value in site.infer.items() if key not in ("obs", "was_observed")}
     record = SiteRecord(
-        site.scale, site.mask, infer, site.plates, observed, site.log_density, site.dims
+        site.scale,
+        site.mask,
+        infer,
+        site.plates,
+        observed,
+        site.log_density,
+        site.dims,
+        site.event_dim,
     )
     setattr(variable.tag, _TAG, record)
 

@@ -163,3 +163,5 @@ class _Inside(Handler):
         if site.type in ("sample", "factor"):
             site.scale, site.mask = self.original.scale, self.original.mask
             site.plates = self.original.plates
+        if site.type == "sample" and not site.event_dim:
+            site.event_dim = min(self.original.event_dim, len(batch_shape(site.dist)))

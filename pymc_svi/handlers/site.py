@@ -10,7 +10,8 @@ import numpy as np
 from pytensor.graph.basic import Variable
 
 from pymc_svi.errors import SiteError, sentence
-from pymc_svi.handlers.log_prob import scaled_and_masked, site_log_prob
+from pymc_svi.handlers.distributions import support_ndim
+from pymc_svi.handlers.log_prob import as_plain_tensor, scaled_and_masked, site_log_prob
 
 __all__ = ["Site", "SiteType"]
 
@@ -55,6 +56,9 @@ class Site:
         Options for inference algorithms, such as ``{"is_auxiliary": True}``.
     plates : tuple of Frame
         The plates around the site, outermost first.
+    event_dim : int
+        How many dimensions, left of those that make one value of ``dist``, make one element of the
+        plates around: their log-probabilities are added up.
     part_of : str, optional
         Name of the statement of which the site is a part: observed data with missing values make
         two sites.
@@ -105,6 +109,7 @@ class Site:
     mask: Any = None
     infer: dict[str, Any] = field(default_factory=dict)
     plates: tuple[Any, ...] = ()
+    event_dim: int = 0
     part_of: str | None = None
     log_density: Variable | None = None
     log_density_at: Callable[[Any], Variable] | None = field(default=None, repr=False)
@@ -135,7 +140,7 @@ class Site:
 
         Zero for sites that are neither ``sample`` nor ``factor``.
         """
-        made_of = (self.value, self.dist, self.scale, self.mask, self.log_density)
+        made_of = (self.value, self.dist, self.scale, self.mask, self.log_density, self.event_dim)
         cached = getattr(self, "_log_prob", None)
         if cached is None or any(a is not b for a, b in zip(cached[0], made_of, strict=True)):
             value = self.unscaled_log_prob
@@ -174,6 +179,51 @@ class Site:
     @property
     def unscaled_log_prob(self) -> Variable:
         """Elementwise log-probability before ``scale`` and ``mask``."""
+        return self.per_element(self.log_prob_of_values)
+
+    @property
+    def event_ndim(self) -> int:
+        """How many dimensions on the right make one element, which plates do not index."""
+        if self.dist is None:
+            return self.event_dim
+        return self.event_dim + support_ndim(as_plain_tensor(self.dist))
+
+    def parts_of_element(self, log_prob: Variable) -> int:
+        """Return how many axes of a log-probability, on the right, make one element.
+
+        Parameters
+        ----------
+        log_prob : Variable
+            A log-probability of the site.
+
+        Returns
+        -------
+        int
+            Their number; 0 where it has been added up already.
+        """
+        if not self.event_dim or self.dist is None:
+            return 0
+        return max(log_prob.ndim - (as_plain_tensor(self.dist).ndim - self.event_ndim), 0)
+
+    def per_element(self, log_prob: Variable) -> Variable:
+        """Add a log-probability up over the dimensions that make one element.
+
+        Parameters
+        ----------
+        log_prob : Variable
+            A log-probability of the site.
+
+        Returns
+        -------
+        Variable
+            It, with one number for each element.
+        """
+        parts = self.parts_of_element(log_prob)
+        return log_prob.sum(axis=tuple(range(-parts, 0))) if parts else log_prob
+
+    @property
+    def log_prob_of_values(self) -> Variable:
+        """Log-probability of each value of ``dist``, before ``event_dim``, scale and mask."""
         try:
             return site_log_prob(self)
         except ValueError as error:

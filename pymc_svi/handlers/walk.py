@@ -169,6 +169,7 @@ class _Walk:
             replace(frame, indices=self._rebuilt(frame.indices)) for frame in record.plates
         )
         site.dims = site.dims or record.dims
+        site.event_dim = record.event_dim
         if site.log_density is None and record.log_density is not None:
             site.log_density = self.rebuild(record.log_density)
 

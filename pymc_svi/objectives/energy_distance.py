@@ -106,10 +106,9 @@ class EnergyDistance(ELBO):
         vectorized = vectorize_draws([*outputs, *priors.values()], n)
         terms = {}
         for site, draws in zip(observed.values(), vectorized, strict=False):
-            event_ndim = getattr(as_plain_tensor(site.dist).owner.op, "ndim_supp", 0)
             data = as_plain_tensor(site.value)
-            from_data = self._distance(draws - data, event_ndim).mean(axis=0)
-            pairs = self._distance(draws[:, None] - draws[None, :], event_ndim)
+            from_data = self._distance(draws - data, site.event_ndim).mean(axis=0)
+            pairs = self._distance(draws[:, None] - draws[None, :], site.event_ndim)
             # A draw has no distance from itself, so the sum has n (n - 1) terms.
             among = pairs.sum(axis=(0, 1)) / (n * (n - 1))
             term = scaled_and_masked(from_data - among / 2, site.scale, site.mask)

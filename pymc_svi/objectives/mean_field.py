@@ -86,9 +86,13 @@ def _comparable(q: Site, p: Site) -> bool:
         return False
     if q.dist is None or not has_kl(as_plain_tensor(q.dist), as_plain_tensor(p.dist)):
         return False
+    # Weights of elements are not the same if they have other elements.
+    weighed = any(np.ndim(weight) for site in (q, p) for weight in (site.scale, site.mask))
+    if weighed and q.event_dim != p.event_dim:
+        return False
     return same_scale(q.scale, p.scale) and same_scale(q.mask, p.mask)
 
 
 def _divergence(q: Site, p: Site) -> Variable:
     kl = kl_divergence(as_plain_tensor(q.dist), as_plain_tensor(p.dist))
-    return scaled_and_masked(kl, p.scale, p.mask)
+    return scaled_and_masked(p.per_element(kl), p.scale, p.mask)

@@ -141,8 +141,7 @@ class Trace_MMD(ELBO):
 
 def _samples(site: Site, draws: Variable) -> Variable:
     """Return draws as a matrix with one sample a row: a draw of one element of the plates."""
-    event_ndim = getattr(as_plain_tensor(site.dist).owner.op, "ndim_supp", 0)
-    plates = [draws.ndim - event_ndim + frame.dim for frame in site.plates]
+    plates = [draws.ndim - site.event_ndim + frame.dim for frame in site.plates]
     others = [axis for axis in range(1, draws.ndim) if axis not in plates]
     moved = draws.transpose(0, *plates, *others)
     n_rows = pt.prod([moved.shape[axis] for axis in range(1 + len(plates))])

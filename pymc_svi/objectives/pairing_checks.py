@@ -16,7 +16,7 @@ from pymc_svi.errors import PairingError, did_you_mean, quoted, sentence
 from pymc_svi.gradients.score_function import pathwise_or_score
 from pymc_svi.handlers import Handler, Site, Trace
 from pymc_svi.handlers.core import Program, built_model
-from pymc_svi.handlers.distributions import is_distribution, support_ndim
+from pymc_svi.handlers.distributions import is_distribution
 from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.values import describe_shape, known_shape
 from pymc_svi.objectives.support import support_mismatch
@@ -138,7 +138,7 @@ def _check_event_dims(model_site: Site, guide_site: Site) -> None:
     sites = (model_site, guide_site)
     if not all(is_distribution(site.dist) for site in sites):
         return
-    ndims = [support_ndim(site.dist) for site in sites]
+    ndims = [site.event_ndim for site in sites]
     if ndims[0] != ndims[1]:
         complain(
             sentence(

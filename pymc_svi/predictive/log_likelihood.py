@@ -114,7 +114,7 @@ def _log_prob(site: Site) -> Variable:
     """Return the log-probability of a site's elements, each counted once."""
     node = getattr(site.dist, "owner", None)
     if node is not None and isinstance(node.op, MinibatchRandomVariable):  # total_size=
-        log_prob = rv_log_prob(node.inputs[0], site.value)
+        log_prob = site.per_element(rv_log_prob(node.inputs[0], site.value))
     else:
         log_prob = site.unscaled_log_prob
     return scaled_and_masked(log_prob, 1.0, site.mask)

@@ -20,6 +20,7 @@ from pymc_svi.handlers.distributions import (
 )
 from pymc_svi.handlers.interception import sample_site
 from pymc_svi.handlers.mask import mask
+from pymc_svi.handlers.to_event import checked_event_dim
 from pymc_svi.handlers.values import describe_shape
 from pymc_svi.primitives.terms import deterministic
 
@@ -34,6 +35,7 @@ def sample(
     obs_mask: Any = None,
     dims: str | Sequence[str | None] | None = None,
     infer: dict[str, Any] | None = None,
+    event_dim: int = 0,
 ) -> Variable:
     """Create a sample site from an unnamed distribution, in Pyro's manner.
 
@@ -58,6 +60,9 @@ def sample(
     infer : dict, optional
         Options for inference, such as ``{"is_auxiliary": True}`` for a guide site that the
         model does not have.
+    event_dim : int, default 0
+        How many dimensions, left of those that make one value of the distribution, make one
+        element of the plates around, as ``.to_event(n)`` says in Pyro.
 
     Returns
     -------
@@ -67,11 +72,13 @@ def sample(
     Raises
     ------
     SiteError
-        If ``obs_mask`` does not have the shape of the data.
+        If ``obs_mask`` does not have the shape of the data, or the distribution fewer dimensions
+        than ``event_dim``.
     TypeError
         If ``dist`` is not an unnamed distribution.
     ValueError
-        If ``obs_mask`` is not made of True and False.
+        If ``obs_mask`` is not made of True and False, or ``event_dim`` not a whole number from 0
+        on.
 
     Examples
     --------
@@ -91,12 +98,14 @@ def sample(
                 fix="Make it with .dist, for example pm.Normal.dist(0, 1)",
             )
         )
+    event_dim = checked_event_dim(f"sample({name!r})", event_dim)
     dims = (dims,) if isinstance(dims, str) else dims
     if obs is not None:
         dist = _in_shape_of_data(dist, obs)
     if obs_mask is not None:
-        return _partly_observed(name, dist, obs, obs_mask, dims, infer)
-    return sample_site(pm.modelcontext(None), dist, name, obs, dims=dims, infer=infer)
+        return _partly_observed(name, dist, obs, obs_mask, dims, infer, event_dim)
+    model = pm.modelcontext(None)
+    return sample_site(model, dist, name, obs, dims=dims, infer=infer, event_dim=event_dim)
 
 
 def _in_shape_of_data(dist: Variable, obs: Any) -> Variable:
@@ -112,10 +121,11 @@ def _in_shape_of_data(dist: Variable, obs: Any) -> Variable:
     return dist
 
 
-def _partly_observed(name, dist, obs, obs_mask, dims, infer) -> Variable:
+def _partly_observed(name, dist, obs, obs_mask, dims, infer, event_dim) -> Variable:
     """Make the three sites of data that are observed where a mask is True."""
     where = obs_mask if isinstance(obs_mask, Variable) else np.asarray(obs_mask)
     batch = batch_shape(dist)
+    batch = batch[: len(batch) - event_dim]
     if where.dtype not in ("bool", bool):
         raise ValueError(
             sentence(
@@ -135,14 +145,21 @@ def _partly_observed(name, dist, obs, obs_mask, dims, infer) -> Variable:
             )
         )
     elements = where
-    for _ in range(support_ndim(dist)):
+    for _ in range(support_ndim(dist) + event_dim):
         elements = elements[..., None]
     data = obs if isinstance(obs, Variable) else _without_gaps(np.asarray(obs), elements)
     model = pm.modelcontext(None)
     with mask(mask=where):
-        sample_site(model, dist, f"{name}_observed", data, infer=infer)
+        sample_site(model, dist, f"{name}_observed", data, infer=infer, event_dim=event_dim)
     with mask(mask=~where):
-        latent = sample_site(model, fresh(dist), f"{name}_unobserved", dims=dims, infer=infer)
+        latent = sample_site(
+            model,
+            fresh(dist),
+            f"{name}_unobserved",
+            dims=dims,
+            infer=infer,
+            event_dim=event_dim,
+        )
     return deterministic(name, pt.switch(elements, data, latent), dims=dims)
 
 

@@ -141,6 +141,17 @@ def test_a_dim_named_like_a_subsampled_plate_becomes_the_minibatch():
     assert run["x"].dims is None
 
 
+def test_a_minibatch_of_data_with_dims_has_fewer_elements_than_the_dim():
+    def program(data):
+        with plate("city", subsample_size=2):
+            pm.Normal("x", 0.0, 1.0, observed=data(), dims="city")
+
+    with pm.Model(coords={"city": list("abcdef")}):
+        for data in (lambda: subsample(Y), lambda: Y[:2]):
+            run = trace(program).get_trace(data)
+            assert (run["x"].shape, run["x"].dims, run["x"].scale) == ((2,), None, 3.0)
+
+
 def test_iterating_gives_numbers():
     assert [f"x_{i}" for i in plate("N", 3)] == ["x_0", "x_1", "x_2"]
 
