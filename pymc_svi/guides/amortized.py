@@ -114,6 +114,8 @@ class AutoAmortizedNormal(AutoGuide):
     ((100,), (), (1, 8))
     """
 
+    step_up = "wider or more layers in the encoder, or a guide of one's own with correlations"
+
     def __init__(
         self,
         model: Program,

@@ -99,6 +99,8 @@ class AutoGuide(ABC):
     computes_from_data: ClassVar[bool] = False
     # Whether the draws follow the density of the whole model, the data's too.
     follows_model: ClassVar[bool] = False
+    # What to try where the family turns out to be too simple, for messages.
+    step_up: str = "a guide with correlations, AutoMultivariateNormal, or a flow, AutoIAFNormal"
 
     def __init__(
         self,

@@ -67,6 +67,8 @@ class AutoBatchedMultivariateNormal(AutoGaussianVector):
     (5, 3, 3)
     """
 
+    step_up = "a full covariance, AutoMultivariateNormal, or a flow, AutoIAFNormal"
+
     def __init__(
         self,
         model: Program,

@@ -101,6 +101,7 @@ class ChosenGuide(AutoGuide):
                 init_scale=self.init_scale,
                 **settings,
             )
+            self.step_up = self.chosen.step_up
             _log.info("AutoGuide: %s, %s.", family.__name__, self.reason)
         return self.chosen
 

@@ -177,6 +177,8 @@ class AutoContinuous(JointGuide):
 class AutoGaussianVector(AutoContinuous):
     """Base of the joint guides that are Normal in unconstrained space."""
 
+    step_up = "a guide that bends, AutoIAFNormal or AutoNormalizingFlow, or AutoDAIS"
+
     @abstractmethod
     def moments(self, params: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and standard deviation of the vector."""

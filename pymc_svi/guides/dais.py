@@ -88,6 +88,7 @@ class AutoDAIS(JointGuide):
     (['_auto_latent', 'x', 'y'], (2,))
     """
 
+    step_up = "more steps of its chain, a larger K, or a flow, AutoIAFNormal"
     follows_model = True
 
     def __init__(

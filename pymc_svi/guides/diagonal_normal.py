@@ -8,6 +8,7 @@ import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
 
 from pymc_svi.constraints import positive
+from pymc_svi.guides.base import AutoGuide
 from pymc_svi.guides.continuous import AutoGaussianVector, standard_normal
 from pymc_svi.guides.init import InitStrategy, init_to_initial_point
 from pymc_svi.guides.normal import check_init_scale, normal_log_density
@@ -52,6 +53,8 @@ class AutoDiagonalNormal(AutoGaussianVector):
     >>> list(tr), tr["auto_scale"].shape
     (['auto_loc', 'auto_scale', '_auto_latent', 'mu', 'sigma'], (3,))
     """
+
+    step_up = AutoGuide.step_up
 
     def __init__(
         self,

@@ -73,6 +73,8 @@ class AutoGaussian(AutoGaussianVector):
     (5,)
     """
 
+    step_up = "a full covariance, AutoMultivariateNormal, or a flow, AutoIAFNormal"
+
     def __init__(
         self,
         model: Program,

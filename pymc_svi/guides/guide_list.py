@@ -62,6 +62,8 @@ class AutoGuideList(AutoGuide):
     ['mu', 's']
     """
 
+    step_up = "a richer guide for its parts, or one for all sites, so that they are not independent"
+
     def __init__(
         self,
         model: Program,

@@ -75,6 +75,7 @@ class AutoLaplaceApproximation(AutoGaussianVector):
     (array([1.]), array([[0.7071]]))
     """
 
+    step_up = "a Normal that is fitted, AutoMultivariateNormal, or a flow, AutoIAFNormal"
     computes_from_data = True
 
     def draw_joint(self, prototype: Prototype) -> tuple[Variable, Variable]:

@@ -72,6 +72,8 @@ class AutoLowRankMultivariateNormal(AutoGaussianVector):
     (100, 3)
     """
 
+    step_up = "a higher rank, AutoMultivariateNormal, or a flow, AutoIAFNormal"
+
     def __init__(
         self,
         model: Program,

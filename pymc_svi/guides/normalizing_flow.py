@@ -74,6 +74,8 @@ class AutoNormalizingFlow(AutoContinuous):
     ['_auto_latent', 'x', 'y']
     """
 
+    step_up = "more or wider layers, or AutoDAIS for several modes"
+
     def __init__(
         self,
         model: Program,

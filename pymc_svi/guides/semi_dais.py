@@ -107,6 +107,7 @@ class AutoSemiDAIS(AutoGuide):
     ((2,), (8, 1))
     """
 
+    step_up = "more steps of its chain, a larger K"
     follows_model = True
 
     def __init__(

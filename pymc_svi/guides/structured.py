@@ -96,6 +96,8 @@ class AutoStructured(AutoContinuous):
     ['sigma_auto_loc', 'sigma_auto_scale', 'mu_auto_loc', 'mu_auto_scale', 'mu_auto_weight_sigma']
     """
 
+    step_up = "a full covariance, AutoMultivariateNormal, or a flow, AutoIAFNormal"
+
     def __init__(
         self,
         model: Program,

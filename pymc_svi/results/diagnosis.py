@@ -28,6 +28,8 @@ _BLOCKS = 20
 # A guide is told apart from the posterior by less than this: nobody would act on it.
 _NATS = 0.1
 
+_RICHER = "a richer guide, such as AutoMultivariateNormal or a flow, AutoIAFNormal"
+
 
 @dataclass(frozen=True)
 class Diagnosis:
@@ -62,6 +64,8 @@ class Diagnosis:
         ``corrected_sd``, those of the weighted draws.
     log_weights : numpy.ndarray
         Smoothed log-weights of the draws, which sum to one as weights.
+    step_up : str
+        What to try in the place of the guide, if it misses a part of the posterior.
 
     References
     ----------
@@ -95,6 +99,7 @@ class Diagnosis:
     loss_change_se: float
     sites: xr.DataTree
     log_weights: np.ndarray
+    step_up: str = _RICHER
 
     @property
     def is_reliable(self) -> bool:
@@ -146,9 +151,11 @@ class Diagnosis:
             return f"below {self.threshold:.2f}: the guide covers the posterior"
         if self.khat < 0.7:
             return f"above {self.threshold:.2f}: draw more to be sure"
+        misses = f"above {self.threshold:.2f}: the guide misses a part of the posterior"
+        if not self.has_converged:
+            return f"{misses}. Take more steps first; then try {self.step_up}"
         return (
-            f"above {self.threshold:.2f}: the guide misses a part of the posterior. Try a richer "
-            "guide, AutoMultivariateNormal or a flow, or reparameterise the model"
+            f"{misses}. Try {self.step_up}; or better coordinates, guides.whiten(model) or reparam"
         )
 
     def _on_loss(self) -> str:
@@ -172,6 +179,7 @@ def diagnose(
     kwargs: Mapping[str, Any],
     draws: int,
     random_seed: Any,
+    step_up: str | None = None,
 ) -> Diagnosis:
     """Weigh draws of a fitted guide against the model; see :class:`Diagnosis`."""
     with FixedParams(params):
@@ -199,6 +207,7 @@ def diagnose(
         loss_change_se=change_se,
         sites=_moments(values, smoothed, model_trace),
         log_weights=smoothed,
+        step_up=step_up or _RICHER,
     )
 
 

@@ -307,7 +307,15 @@ class SVIRunResult:
         with svi.context():
             guide = fitted_guide(svi.guide, self.params, self._fitted_on)
             return diagnose(
-                svi.model, guide, self.params, self.losses, args, kwargs, int(draws), random_seed
+                svi.model,
+                guide,
+                self.params,
+                self.losses,
+                args,
+                kwargs,
+                int(draws),
+                random_seed,
+                getattr(svi.guide, "step_up", None),
             )
 
     def _guided_run(self, arguments: Arguments, predictive: bool = False) -> GuidedRun:

@@ -3,11 +3,20 @@
 import numpy as np
 import pymc as pm
 import pytest
+import xarray as xr
 from scipy import stats
 
 from pymc_svi import SVI, TraceEnum_ELBO, constraints, optim, param, plate
 from pymc_svi.errors import DataError, SiteError
-from pymc_svi.guides import AutoDelta, AutoMultivariateNormal, AutoNormal
+from pymc_svi.guides import (
+    AutoDAIS,
+    AutoDelta,
+    AutoGuide,
+    AutoIAFNormal,
+    AutoMultivariateNormal,
+    AutoNormal,
+)
+from pymc_svi.results.diagnosis import Diagnosis
 from tests.models import MEASUREMENTS, normal_mean, normal_mean_guide, normal_mean_log_evidence
 from tests.models import normal_mean_posterior as exact_posterior
 
@@ -80,7 +89,9 @@ def test_mean_field_on_a_correlated_posterior_is_found_out_and_full_rank_is_not(
             SVI(model, family(model), optim.Adam(0.02)).run(3_000, **QUIET).diagnose(random_seed=0)
         )
 
-    assert not fitted(AutoNormal).covers_posterior
+    mean_field = fitted(AutoNormal)
+    assert not mean_field.covers_posterior
+    assert "Try a guide with correlations, AutoMultivariateNormal" in str(mean_field)
     full = fitted(AutoMultivariateNormal)
     assert full.covers_posterior
     assert full.log_evidence == pytest.approx(0.0, abs=0.05)
@@ -189,3 +200,30 @@ def test_a_guide_that_is_nowhere_near_has_an_infinite_k():
     )
     assert found.khat == np.inf and not found.is_reliable
     assert "Pareto k      inf" in str(found)
+
+
+def test_what_to_try_is_a_step_up_from_the_guide_in_use():
+    def advice(guide, converged=True):
+        found = Diagnosis(
+            khat=1.2, threshold=0.7, ess=1.0, draws=100, elbo=0.0, elbo_se=0.1, log_evidence=0.0,
+            loss_change=0.0 if converged else -9.0, loss_change_se=0.1, sites=xr.DataTree(),
+            log_weights=np.zeros(100), step_up=guide(normal_mean).step_up,
+        )  # fmt: skip
+        return str(found).splitlines()[0]
+
+    assert "AutoMultivariateNormal" in advice(AutoNormal)
+    assert "whiten" in advice(AutoNormal) and "whiten" in advice(AutoMultivariateNormal)
+    for family in (AutoMultivariateNormal, AutoIAFNormal, AutoDAIS):
+        assert "AutoMultivariateNormal" not in advice(family)
+    assert "AutoIAFNormal" not in advice(AutoIAFNormal) and "AutoDAIS" not in advice(AutoDAIS)
+    assert "AutoIAFNormal" in advice(AutoMultivariateNormal)
+    assert "more or wider layers" in advice(AutoIAFNormal)
+    assert "Take more steps first; then try a guide" in advice(AutoNormal, converged=False)
+
+
+def test_the_advice_is_that_of_the_guide_that_was_chosen():
+    def model():
+        pm.Cauchy("x", 0.0, 1.0, shape=2)
+
+    found = result_at(model, AutoGuide(model)).diagnose(200, random_seed=0)
+    assert found.step_up == AutoMultivariateNormal(model).step_up
