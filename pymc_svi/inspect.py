@@ -23,6 +23,8 @@ def log_density(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     values: Mapping[str, Any] | None = None,
+    *,
+    params: Mapping[str, Any] | None = None,
 ) -> tuple[Any, Trace]:
     """Return the log joint density of a program at a point, and the trace there.
 
@@ -34,6 +36,8 @@ def log_density(
         Its arguments.
     values : dict of str to array_like
         A value for each latent site, in the site's own space; values of params are optional.
+    params : dict of str to array_like, optional
+        More of them: ``values`` and ``params`` are one, of which NumPyro has the second name.
 
     Returns
     -------
@@ -46,6 +50,8 @@ def log_density(
     ------
     SiteError
         If a latent site has no value.
+    ValueError
+        If ``values`` and ``params`` have a name in common.
 
     Examples
     --------
@@ -58,6 +64,7 @@ def log_density(
     >>> round(float(density), 6)
     -3.020334
     """
+    values = _together(values, params)
     run = _trace_at(program, args, kwargs, values)
     total = run.log_prob_sum()
     return (total if _is_symbolic(values) else Drawn.of(total.eval(mode=_MODE))), run
@@ -69,6 +76,8 @@ def compute_log_probs(
     kwargs: Mapping[str, Any] | None = None,
     values: Mapping[str, Any] | None = None,
     sum_log_prob: bool = True,
+    *,
+    params: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], Trace]:
     """Return the log-probability of each sample and factor site at a point, and the trace there.
 
@@ -78,6 +87,8 @@ def compute_log_probs(
         As for :func:`log_density`.
     sum_log_prob : bool, default True
         Sum over the elements of a site.
+    params : dict of str to array_like, optional
+        More values.
 
     Returns
     -------
@@ -90,6 +101,8 @@ def compute_log_probs(
     ------
     SiteError
         If a latent site has no value.
+    ValueError
+        If ``values`` and ``params`` have a name in common.
 
     Examples
     --------
@@ -101,12 +114,26 @@ def compute_log_probs(
     >>> {k: round(float(v), 3) for k, v in compute_log_probs(model, values={"x": 0.0})[0].items()}
     {'x': -0.919, 'y': -1.419}
     """
+    values = _together(values, params)
     run = _trace_at(program, args, kwargs, values)
     found = {}
     for site in run.sites("sample", "factor"):
         value = site.log_prob.sum() if sum_log_prob else site.log_prob
         found[site.name] = value if _is_symbolic(values) else value.eval(mode=_MODE)
     return found, run
+
+
+def _together(*given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the values of sites and those of params as one."""
+    values, params = (dict(each or {}) for each in given)
+    if twice := values.keys() & params.keys():
+        raise ValueError(
+            sentence(
+                f"log_density: values and params both have {quoted(sorted(twice))}",
+                fix="Leave it out of one",
+            )
+        )
+    return {**values, **params}
 
 
 def _is_symbolic(values: Mapping[str, Any] | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pymc as pm
@@ -33,6 +33,14 @@ from pymc_svi.results import SVIRunResult
 from pymc_svi.results.sampling import draw_function
 
 __all__ = ["SVI"]
+
+# What Pyro's SVI has, and what it is here.
+_HABITS = {
+    "step": "Write result = svi.run(num_steps, *args), or state, loss = svi.update(state, *args) "
+    "from state = svi.init(*args)",
+    "evaluate_loss": "Write svi.evaluate(state, *args)",
+    "get_param_store": "There is no global store: result.params, or svi.get_params(state)",
+}
 
 
 class SVI:
@@ -231,7 +239,7 @@ class SVI:
         SVIState
             The state.
         """
-        training = self.training_for(Arguments(args, kwargs))
+        training = self.training_for(Arguments(args, kwargs), to_learn=False)
         return self._start(training, random_seed, init_params)
 
     def update(self, state: SVIState, *args, **kwargs) -> tuple[SVIState, float]:
@@ -261,6 +269,9 @@ class SVI:
     def evaluate(self, state: SVIState, *args, **kwargs) -> float:
         """Return the loss at a state without a step. The state's random numbers are used.
 
+        A pair without params has one too: with all latent sites summed out by
+        :class:`TraceEnum_ELBO` it is minus the log evidence.
+
         Parameters
         ----------
         state : SVIState
@@ -272,8 +283,21 @@ class SVI:
         -------
         float
             The loss.
+
+        Examples
+        --------
+        >>> import pymc as pm
+        >>> from pymc_svi import SVI, TraceEnum_ELBO
+        >>> def model(y):
+        ...     z = pm.Bernoulli("z", 0.5)
+        ...     pm.Normal("y", 2.0 * z, 1.0, observed=y)
+        >>> def guide(y):
+        ...     pass
+        >>> svi = SVI(model, guide, loss=TraceEnum_ELBO())
+        >>> round(svi.evaluate(svi.init(1.0), 1.0), 4)  # y is 1 away from both
+        1.4189
         """
-        training = self.training_for(Arguments(args, kwargs))
+        training = self.training_for(Arguments(args, kwargs), to_learn=False)
         training.load(state)
         return float(training.evaluate())
 
@@ -362,18 +386,25 @@ class SVI:
         state = training.start(seed_sequence(random_seed))
         return state if init_params is None else training.with_params(state, init_params)
 
-    def training_for(self, arguments: Arguments) -> Training:
+    def training_for(self, arguments: Arguments, *, to_learn: bool = True) -> Training:
         """Return the compiled step for arguments of the programs, with their data loaded.
 
         Parameters
         ----------
         arguments : Arguments
             The arguments. Those of a kind that was met before have their step already.
+        to_learn : bool, default True
+            Refuse programs without params.
 
         Returns
         -------
         Training
             The step.
+
+        Raises
+        ------
+        PairingError
+            If there are no params, or the programs do not fit together.
         """
         key = (arguments.key, *map(_fixed_parts, (self.model, self.guide)))
         if key not in self._trainings:
@@ -382,10 +413,12 @@ class SVI:
             for program in (self.model, self.guide):
                 if callable(program) and not isinstance(program, Handler):
                     check_call(program, args, kwargs, options=_options_of_run())
-            loss, store = self.build_loss(*args, **kwargs)
+            loss, store = self._loss_and_params(*args, **kwargs)
             training = Training(loss, store, self.optim, training_mode(self.mode))
             self._trainings[key] = (training, variables)
         training, variables = self._trainings[key]
+        if to_learn:
+            _check_learns(training.params)
         arguments.load(variables)
         return training
 
@@ -428,16 +461,13 @@ class SVI:
         PairingError
             If there are no params, or the programs do not fit together.
         """
+        loss, store = self._loss_and_params(*args, **kwargs)
+        _check_learns(store)
+        return loss, store
+
+    def _loss_and_params(self, *args, **kwargs) -> tuple[Loss, ParamStore]:
         with validation(self.validate), self.context(), ParamStore() as store:
             loss = self.loss.loss(self.model, self.guide, *args, **kwargs)
-        if not store.sites:
-            raise PairingError(
-                sentence(
-                    "There is nothing to learn: neither guide nor model has a param",
-                    fix="Declare what is learned in the guide, "
-                    "loc = param('loc', 0.0), or use AutoNormal(model)",
-                )
-            )
         return loss, store
 
     def context(self) -> pm.Model:
@@ -452,8 +482,28 @@ class SVI:
         built = map(built_model, (self.model, self.guide))
         return scratch_model(*built, around, coords=self.coords)
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            # Called for what there is not.
+            message = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if name in _HABITS:
+                message = sentence(message, fix=_HABITS[name])
+            raise AttributeError(message, name=name, obj=self)
+
     def __repr__(self) -> str:
         return f"SVI({self.model!r}, {self.guide!r}, {self.optim!r}, {self.loss!r})"
+
+
+def _check_learns(params: ParamStore) -> None:
+    if not params.sites:
+        raise PairingError(
+            sentence(
+                "There is nothing to learn: neither guide nor model has a param",
+                fix="Declare what is learned in the guide, loc = param('loc', 0.0), or use "
+                "AutoNormal(model). svi.evaluate(svi.init(...), ...) computes the loss as it is",
+            )
+        )
 
 
 def _options_of_run() -> list[str]:

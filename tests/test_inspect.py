@@ -26,6 +26,20 @@ def test_log_density_is_the_log_joint():
     assert list(run) == ["weight", "measurement"]
 
 
+def test_values_are_called_params_too_as_in_numpyro():
+    program = condition(scale_model, data={"measurement": 9.5})
+    density, _ = log_density(program, (8.5,), {}, params={"weight": 8.23})
+    assert float(density) == pytest.approx(-3.020334, abs=1e-6)
+    apart, _ = log_density(
+        scale_model, (8.5,), values={"measurement": 9.5}, params={"weight": 8.23}
+    )
+    assert float(apart) == float(density)
+    found, _ = compute_log_probs(program, (8.5,), params={"weight": 8.23})
+    assert sum(map(float, found.values())) == pytest.approx(float(density))
+    with pytest.raises(ValueError, match="values and params both have 'weight'"):
+        log_density(program, (8.5,), values={"weight": 1.0}, params={"weight": 8.23})
+
+
 def test_log_density_of_symbolic_values_is_an_expression():
     weight = pt.scalar("weight")
     density, _ = log_density(scale_model, (8.5,), values={"weight": weight, "measurement": 9.5})

@@ -6,13 +6,15 @@ import itertools
 import pickle
 import warnings
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
+from scipy import stats
 
-from pymc_svi import SVI, SVIState, Trace_ELBO, constraints, optim, param
+from pymc_svi import SVI, SVIState, Trace_ELBO, TraceEnum_ELBO, constraints, optim, param
 from pymc_svi.errors import InitializationError, PairingError, StateError
 from pymc_svi.guides import AutoMultivariateNormal, AutoNormal
 from tests.checks import as_built, assert_mean, assert_variance
@@ -590,3 +592,48 @@ def test_sampling_gradients_leaves_a_fit_as_it_is():
     second = svi.run(5, init_state=first.state, progressbar=False)
     whole = svi.run(10, random_seed=0, progressbar=False)
     assert whole.state == second.state
+
+
+# --- habits from elsewhere, pairs without params --------------------------------------------------
+
+
+def test_names_of_pyros_svi_say_what_they_are_here():
+    svi = SVI(normal_mean, normal_mean_guide)
+    for name, hint in (("step", r"svi\.run\(num_steps"), ("get_param_store", "result.params")):
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'. .*{hint}"):
+            getattr(svi, name)
+    with pytest.raises(AttributeError, match="'SVI' object has no attribute 'nothing'$"):
+        svi.nothing  # noqa: B018
+    assert not hasattr(svi, "step")
+
+
+def test_names_for_the_number_of_draws_say_what_it_is_here():
+    def model():
+        pm.Normal("x")
+
+    guide = AutoNormal(model)
+    result = SVI(model, guide).run(1, random_seed=0, progressbar=False)
+    for name, value in (("num_samples", 3), ("sample_shape", (3,))):
+        for draw in (partial(guide.sample_posterior, result.params), result.sample_posterior):
+            with pytest.raises(TypeError, match=f"What is {name} elsewhere is draws here"):
+                draw(**{name: value})
+    assert guide.sample_posterior(result.params, draws=3)["x"].shape == (3,)
+
+
+def test_the_loss_of_a_pair_without_params_is_evaluated_and_not_run():
+    def model(y):
+        z = pm.Bernoulli("z", 0.3)
+        pm.Normal("y", 2.0 * z, 1.0, observed=y)
+
+    def guide(y):
+        pass
+
+    svi = SVI(model, guide, loss=TraceEnum_ELBO())
+    for y in (0.5, 1.5):
+        evidence = 0.7 * stats.norm.pdf(y) + 0.3 * stats.norm.pdf(y - 2.0)
+        state = svi.init(y)
+        assert (state.params, state.optim_state) == ({}, {})
+        assert svi.evaluate(state, y) == pytest.approx(-np.log(evidence), rel=1e-6)
+    for refused in (lambda: svi.run(1, 0.5), lambda: svi.update(state, 0.5)):
+        with pytest.raises(PairingError, match="nothing to learn.*svi.evaluate"):
+            refused()

@@ -158,7 +158,7 @@ class Training:
         learnable = {n: v for n, v in self.variables.items() if v not in self.params.statistics}
         self.used = [name for name, var in learnable.items() if var in below]
         unused = [name for name in learnable if name not in self.used]
-        if not self.used:
+        if learnable and not self.used:
             raise PairingError(
                 sentence(
                     "There is nothing to learn: the loss depends on none of the params",
@@ -186,7 +186,9 @@ class Training:
     def optimizer_updates(self) -> dict[Variable, Variable]:
         """The optimizer's updates of params and of its own state."""
         storage = self.storage
-        updates = dict(self.rule(storage.gradients(self.gradients), storage.moved))
+        updates = {}
+        if storage.moved:
+            updates = dict(self.rule(storage.gradients(self.gradients), storage.moved))
         name_state(updates, storage.moved)
         updates.update(zip(self.carried, storage.live(list(self.carried.values())), strict=True))
         return {variable: _in_type_of(variable, new) for variable, new in updates.items()}

@@ -43,6 +43,13 @@ _INDEX = (
     "write pt.as_tensor(Y)[rows], or subsample(Y)."
 )
 
+# Arguments that Pyro and NumPyro have where draws are made, and how they are called here.
+_HABITS = {
+    "num_samples": "draws",
+    "sample_shape": "draws",
+    "rng_key": "random_seed",
+    "rng_seed": "random_seed",
+}
 _MODEL = (
     "A function that creates PyMC variables runs inside a model: write with handlers.seed(rng_seed=0), "
     "pm.Model(): program(), or run it by a handler around it, handlers.trace(program).get_trace()."
@@ -86,7 +93,13 @@ def check_call(
     except TypeError as error:
         known = signature.parameters
         found = f"{len(args)} positional argument{'' if len(args) == 1 else 's'}"
-        guesses = [did_you_mean(k, [*known, *options]) for k in kwargs if k not in known]
+        unknown = [k for k in kwargs if k not in known]
+        guesses = [
+            f" What is {k} elsewhere is {_HABITS[k]} here."
+            if k in _HABITS
+            else did_you_mean(k, [*known, *options])
+            for k in unknown
+        ]
         raise TypeError(
             sentence(
                 f"The program {_name(program)} does not take these arguments: {error}",
