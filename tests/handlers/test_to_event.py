@@ -34,8 +34,16 @@ from pymc_svi import (
     subsample,
 )
 from pymc_svi.errors import SiteError
-from pymc_svi.guides import AutoDiscreteParallel, AutoNormal
+from pymc_svi.evaluation import evaluation_mode
+from pymc_svi.guides import (
+    AutoDelta,
+    AutoDiscreteParallel,
+    AutoNormal,
+    AutoRegressive,
+    AutoSemiDAIS,
+)
 from pymc_svi.handlers import (
+    block,
     check_plates,
     condition,
     infer_config,
@@ -340,7 +348,9 @@ def test_the_elbo_of_auto_normal_at_the_posterior_is_the_evidence(front_end, siz
 @FRONT_ENDS
 def test_gradients_of_minibatches_vanish_where_auto_normal_is_the_posterior(front_end):
     model = front_end(conjugate(2))
-    svi = SVI(model, AutoNormal(model), loss=Trace_ELBO(sticking_the_landing=True))
+    quick = {"mode": evaluation_mode()}
+    loss = Trace_ELBO(sticking_the_landing=True)
+    svi = SVI(model, AutoNormal(model), loss=loss, compile_kwargs=quick)
     gradients = svi.sample_gradients(20, params=POSTERIOR, random_seed=0)
     assert {name: draws.shape for name, draws in gradients.items()} == {
         "z_auto_loc": (20, 6, 2),
@@ -349,6 +359,42 @@ def test_gradients_of_minibatches_vanish_where_auto_normal_is_the_posterior(fron
     assert max(abs(draws).max() for draws in gradients.values()) < 1e-6
     elsewhere = svi.sample_gradients(20, params={"z_auto_loc": Y}, random_seed=0)
     assert ((elsewhere["z_auto_loc"] != 0).any(axis=-1).sum(axis=1) == 2).all()  # two rows each
+
+
+def global_and_local(model):
+    return AutoSemiDAIS(model, global_guide=AutoNormal(block(model, expose=["mu"])))
+
+
+@pytest.mark.parametrize(
+    "family",
+    [AutoNormal, AutoRegressive, AutoDelta, pytest.param(global_and_local, marks=pytest.mark.slow)],
+)
+def test_guides_are_those_of_a_plate_further_to_the_left(family):
+    """Where all sites have the vector's axis, as a second way to write the same."""
+
+    def vectors(y):
+        mu = pm.Normal("mu")
+        with plate("N", 6, subsample_size=3), to_event(1):
+            z = pm.Gamma("z", 2.0 * np.ones(2), pt.exp(mu))
+            w = pm.Dirichlet("w", np.ones((2, 3)))
+            pm.Normal("y", z + w[..., 0], 1.0, observed=subsample(y, 1))
+
+    def columns(y):
+        mu = pm.Normal("mu")
+        with plate("N", 6, subsample_size=3, dim=-2):
+            z = pm.Gamma("z", 2.0 * np.ones((1, 2)), pt.exp(mu))
+            w = pm.Dirichlet("w", np.ones((1, 2, 3)))
+            pm.Normal("y", z + w[..., 0], 1.0, observed=subsample(y))
+
+    losses, shapes = [], []
+    for model in (vectors, columns):
+        quick = {"mode": evaluation_mode()}
+        svi = SVI(model, family(model), compile_kwargs=quick, validate="off")
+        state = svi.init(Y, random_seed=1)
+        losses.append(svi.evaluate(state, Y))
+        shapes.append({name: value.shape for name, value in state.params.items()})
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12) and np.isfinite(losses[0])
+    assert shapes[0] == shapes[1]
 
 
 @pytest.mark.parametrize("rows", [[0, 3], range(6)])
