@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 from pytensor.graph.basic import Variable
 
 from pymc_svi.enumeration.tables import same_scale
