@@ -42,6 +42,7 @@ from pytensor.tensor.type_other import NoneTypeT
 from pymc_svi.engine.batch_source import batch_lines
 from pymc_svi.engine.loop_source import LoopSource, is_loop
 from pymc_svi.engine.op_source import op_lines
+from pymc_svi.engine.own_code import OwnCodeCompiler
 
 __all__ = ["Source", "with_flat_loops"]
 
@@ -72,7 +73,8 @@ class FlatLoopLinker(NumbaLinker):
     def jit_compile(self, fn_and_cache: tuple[Callable, str | None]) -> Callable:
         """Return the compiled function.
 
-        It doesn't hold Python's global lock, so that another thread can read data meanwhile.
+        It doesn't hold Python's global lock, so that another thread can read data meanwhile. Its
+        numbers are the same in the process that compiles it and in those that find it in the cache.
         """
         function, cache_key = fn_and_cache
         return numba_njit(
@@ -81,6 +83,7 @@ class FlatLoopLinker(NumbaLinker):
             no_cfunc_wrapper=True,
             cache=cache_key is not None,
             nogil=True,
+            pipeline_class=OwnCodeCompiler,
         )
 
 
@@ -120,7 +123,7 @@ class Source:
         key = None
         keys = [key for key in self.keys if key is not None]
         if config.numba__cache and len(keys) == len(self.keys):
-            settings = f"fastmath{int(config.numba__fastmath)}"
+            settings = f"fastmath{int(config.numba__fastmath)} own code"
             key = sha256("\n".join([source, *keys, settings]).encode()).hexdigest()
         function = compile_numba_function_src(source, "train", self.globals, cache_key=key)
         return function, key
