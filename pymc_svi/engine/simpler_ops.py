@@ -89,9 +89,8 @@ def _vectorize_graphs(fgraph: FunctionGraph, node: Apply):
     core = node.op.core_op
     if not isinstance(core, OpFromGraph):
         return None
-    outputs = vectorize_graph(
-        core.inner_outputs, dict(zip(core.inner_inputs, node.inputs, strict=True))
-    )
+    inner = core.fgraph.unfreeze()  # what is in it and follows from nothing stays as it is
+    outputs = vectorize_graph(inner.outputs, dict(zip(inner.inputs, node.inputs, strict=True)))
     # What follows from inputs alone that the items share would have no batch.
     same = all(
         new.type.broadcastable == old.type.broadcastable

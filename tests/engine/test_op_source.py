@@ -4,6 +4,7 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 import pytest
+from pytensor.compile.builders import OpFromGraph
 from pytensor.graph.replace import vectorize_graph
 from pytensor.tensor.basic import Alloc, AllocDiag
 from pytensor.tensor.blas import BatchedDot
@@ -171,6 +172,22 @@ def test_graphs_on_each_item_of_a_batch():
         ]
 
     assert_same(build, WIDE, np.abs(WIDE) + 0.1)
+
+
+def test_what_follows_from_nothing_in_such_a_graph_can_be_rewritten():
+    row = pt.vector("row", shape=(4,))
+
+    def two():
+        return pt.exp(pt.constant(np.log(2.0)))
+
+    inner = OpFromGraph([row], [row * two(), (row + two()).sum()])
+
+    def build(x):
+        # The same number is outside too, and PyTensor puts one in the place of the other.
+        return [*vectorize_graph(inner(row), {row: x}), x - two()]
+
+    with pytensor.config.change_flags(on_opt_error="raise"):
+        assert_same(build, WIDE)
 
 
 @pytest.mark.parametrize("shape", [(7,), (7, 3), (7, 3, 2)])
