@@ -65,6 +65,11 @@ class DataLoader:
         Load the next batches of a stream, or of data on disk, in a background thread.
     dim : str, optional
         The dim of an ``xarray.Dataset`` along which the rows lie; it need not be the first.
+    buffer_size : int, optional
+        Shuffle rows within blocks of this many, which come in random order. By default any row of
+        arrays in memory may come at any place, and blocks of arrays on disk have about a hundred
+        batches. Some ten thousand rows are read faster than rows from all over millions; rows that
+        are in order in the data, by time or by class, are better shuffled as a whole.
 
     Raises
     ------
@@ -98,6 +103,7 @@ class DataLoader:
         names: Sequence[str] | None = None,
         prefetch: bool = True,
         dim: str | None = None,
+        buffer_size: int | None = None,
     ):
         self.batch_size = None if batch_size is None else positive_whole(batch_size, "batch_size")
         self.shuffle, self.drop_last = bool(shuffle), bool(drop_last)
@@ -107,7 +113,9 @@ class DataLoader:
         self.source: BatchSource | None = None
         if total_size is not None:
             total_size = positive_whole(total_size, "total_size")
-        self._open(data, names, dim)
+        if buffer_size is not None:
+            buffer_size = positive_whole(buffer_size, "buffer_size")
+        self._open(data, names, dim, buffer_size)
         known = self._known_size()
         if total_size is not None and known is not None and known != total_size:
             raise DataError(
@@ -129,9 +137,19 @@ class DataLoader:
             )
         self._epoch = 0
 
-    def _open(self, data: Any, names: Sequence[str] | None, dim: str | None) -> None:
+    def _open(
+        self, data: Any, names: Sequence[str] | None, dim: str | None, buffer_size: int | None
+    ) -> None:
         tables = _as_tables(data, dim)
         if tables is None:
+            if buffer_size is not None:
+                raise DataError(
+                    sentence(
+                        "buffer_size does not apply to a stream, which keeps its order",
+                        found=f"buffer_size={buffer_size}",
+                        fix="Leave it out, and shuffle where the batches are made",
+                    )
+                )
             if self.batch_size is not None:
                 raise DataError(
                     sentence(
@@ -150,10 +168,13 @@ class DataLoader:
                     raise DataError(sentence(f"{name!r} has no rows", found=f"shape {array.shape}"))
             size = self.batch_size or int(next(iter(tables.values())).shape[0])
             self.batch_size = size
-            block = _rows_in_buffer(size)
+            block = buffer_size or _rows_in_buffer(size)
             self.source = RowSource(tables, size, self.shuffle, self.drop_last, block)
         else:
             self.arrays = checked_arrays(tables)
+            if buffer_size is not None and self.shuffle:
+                size = self.batch_size or length_of(self.arrays)
+                self.source = RowSource(self.arrays, size, True, self.drop_last, buffer_size)
 
     @classmethod
     def from_parquet(
@@ -266,8 +287,8 @@ class DataLoader:
 
     @property
     def in_memory(self) -> bool:
-        """Whether the data are arrays in memory."""
-        return self.arrays is not None
+        """Whether the data are arrays in memory, of which any row may come at any place."""
+        return self.arrays is not None and self.source is None
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
@@ -327,7 +348,19 @@ class DataLoader:
         -------
         numpy.ndarray
             The numbers of the rows.
+
+        Raises
+        ------
+        DataError
+            If the rows are shuffled within blocks, or not in memory.
         """
+        if not self.in_memory:
+            raise DataError(
+                sentence(
+                    "The order is known of rows in memory that are shuffled as a whole",
+                    found=repr(self),
+                )
+            )
         stop = self.total_size if stop is None else stop
         if not self.shuffle:
             return np.arange(start, stop)
@@ -349,9 +382,10 @@ class DataLoader:
         dict of str to numpy.ndarray
             A batch.
         """
-        if self.arrays is None:
+        if not self.in_memory:
             yield from self._streamed(epoch, seed)
             return
+        assert self.arrays is not None
         size = self.batch_size or self.total_size
         order = self.order(epoch, seed)
         for start in range(0, len(self) * size, size):
