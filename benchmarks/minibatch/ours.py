@@ -30,7 +30,10 @@ def main() -> None:
                 pass
     else:
         X, y = regression(given.rows)
-        loader = DataLoader({"X": X, "y": y}, batch_size=BATCH, drop_last=True)
+        buffer_size = 200 * BATCH if given.how == "buffered" else None
+        loader = DataLoader(
+            {"X": X, "y": y}, batch_size=BATCH, drop_last=True, buffer_size=buffer_size
+        )
     trainer = Trainer(SVI(model, AutoNormal(model), optim.Adam(0.01)), loader)
     trainer.fit(n=10, random_seed=0)
     compiled = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -141,12 +141,7 @@ def rates_of(owner: str, step_size: StepSize, params: Sequence[SharedVariable]) 
             sentence(
                 f"{owner}: step_size has no entry for {quoted(missing)}",
                 found=f"entries for {quoted(by_name)}",
-                fix="Add them, or a default under the key None"
-                + (
-                    f". One for all is a number, {owner}({by_name['lr']})"
-                    if "lr" in by_name
-                    else ""
-                ),
+                fix="Add them, or a default under the key None",
             )
         )
     for key in by_name:

@@ -175,7 +175,15 @@ def test_stop_iteration_ends_the_fit_where_it_was_raised(svi, whole, monkeypatch
     assert resumed.state == whole.state
 
 
-def test_ctrl_c_ends_a_fit_with_the_steps_that_were_taken(svi, whole):
+@pytest.fixture
+def ctrl_c():
+    """What Ctrl-C does by default; processes that are started in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_ends_a_fit_with_the_steps_that_were_taken(svi, whole, ctrl_c):
     def press(state, losses):
         if state.step == 200:
             signal.raise_signal(signal.SIGINT)

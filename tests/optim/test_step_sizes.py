@@ -119,8 +119,6 @@ def test_missing_and_unknown_names_are_reported():
     params = parameters()
     with pytest.raises(ValueError, match=r"Adam: step_size has no entry for 'scale'.*key None"):
         optim.Adam({"loc": 0.1})(gradients(params), params)
-    with pytest.raises(ValueError, match=r"One for all is a number, Adam\(0.01\)"):
-        optim.Adam({"lr": 0.01})(gradients(params), params)  # as Pyro has it
     with pytest.warns(UserWarning, match="entry for 'locs'.*Did you mean 'loc'"):
         optim.Adam({"locs": 0.1, None: 0.2})(gradients(params), params)
 
