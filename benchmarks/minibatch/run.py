@@ -38,8 +38,9 @@ ENCODINGS: dict[str, dict[str, bool]] = {
     "Parquet without dictionaries, `nullable=False`": {"dictionary": False, "nullable": False},
 }
 CACHED = "the first, from the second epoch on with `cache=`"
-MOST_IN_MEMORY = 10**7
 ROWS_A_FILE = 1_000_000
+# Files of more rows are links to one file: the contents do not matter, their size does.
+MOST_WRITTEN = 10**7
 
 
 def worker(module: str, *arguments: str, python: str = sys.executable) -> dict:
@@ -71,11 +72,17 @@ def write_parquet(folder: Path, rows: int, dictionary: bool = True, nullable: bo
     table = pyarrow.table(list(columns.values()), schema=pyarrow.schema(fields))
     first = folder / "0.parquet"
     parquet.write_table(table, first, use_dictionary=dictionary)
-    for number in range(1, rows // ROWS_A_FILE):  # the contents do not matter, their size does
-        if rows <= MOST_IN_MEMORY:
+    for number in range(1, rows // ROWS_A_FILE):
+        if rows <= MOST_WRITTEN:
             shutil.copy(first, folder / f"{number}.parquet")
         else:
             (folder / f"{number}.parquet").symlink_to(first)
+
+
+def _fit_in_memory(rows: int) -> bool:
+    """Whether there is room for the arrays, and as much again."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 2 * rows * (COLUMNS + 1) * 8 < memory
 
 
 def main() -> None:
@@ -99,13 +106,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folders: dict[tuple[int, str], Path | None] = {}
         for rows in given.stream_rows:
-            if rows <= MOST_IN_MEMORY:
+            if _fit_in_memory(rows):
                 folders[rows, "in memory"] = None
             for number, (how, options) in enumerate(ENCODINGS.items()):
                 folder = folders[rows, how] = Path(temporary, f"{rows}-{number}")
                 folder.mkdir()
                 write_parquet(folder, rows, **options)
-            if rows <= MOST_IN_MEMORY:
+            if rows <= MOST_WRITTEN:
                 folders[rows, CACHED] = folders[rows, next(iter(ENCODINGS))]
         for round_ in range(given.rounds):
             for rows in given.rows:

@@ -172,7 +172,7 @@ class DataLoader:
             self.source = RowSource(tables, size, self.shuffle, self.drop_last, block)
         else:
             self.arrays = checked_arrays(tables)
-            if buffer_size is not None and self.shuffle:
+            if buffer_size is not None and self.shuffle and buffer_size < length_of(self.arrays):
                 size = self.batch_size or length_of(self.arrays)
                 self.source = RowSource(self.arrays, size, True, self.drop_last, buffer_size)
 
