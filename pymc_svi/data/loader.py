@@ -231,9 +231,9 @@ class DataLoader:
 
         Notes
         -----
-        Row groups of 64 MB or more are read in parts. Continuous columns are read nearly twice as
-        fast if they are written without dictionaries, ``pyarrow.parquet.write_table(table, file,
-        use_dictionary=False)``, and faster still if their schema says ``nullable=False``.
+        Row groups of 64 MB or more are read in parts. Small row groups of continuous columns are
+        read faster if they are written without dictionaries, ``pyarrow.parquet.write_table(table,
+        file, use_dictionary=False)``, and all are if their schema says ``nullable=False``.
         """
         loader = cls.__new__(cls)
         loader.batch_size = positive_whole(batch_size, "batch_size")
