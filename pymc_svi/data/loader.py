@@ -216,8 +216,8 @@ class DataLoader:
         cache : path, optional
             A folder in which row groups are kept once they are decoded, as plain numbers: as large
             as the arrays would be in memory. From the second epoch on, and in later fits, they are
-            read from there, which makes a fit with little to compute up to twice as fast. A file
-            that has changed is decoded again.
+            read from there, about as fast as arrays in memory. A file that has changed is decoded
+            again.
 
         Returns
         -------
