@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
@@ -41,15 +42,19 @@ class Block(NamedTuple):
 
 @dataclass
 class Pace:
-    """Whether reading ahead keeps up with what is done with the blocks.
+    """How reading ahead keeps up with what is done with the blocks.
 
     Attributes
     ----------
     is_late : bool
         Whether the last block had to be waited for.
+    reading, using : float
+        How many seconds it took to read the last one, and to use the one before.
     """
 
     is_late: bool = False
+    reading: float = 0.0
+    using: float = 0.0
 
 
 @dataclass
@@ -121,20 +126,24 @@ class Cut:
         tables : iterable of dict
             The tables.
         ahead : Pace, optional
-            If given, the next tables are read in another thread while a block is in use. That
-            thread also joins them as long as it is in time.
+            If given, the next tables are read in another thread while a block is in use. They are
+            joined by that thread, if reading takes less time than using, or else by this one.
         """
         parts = self._parts(tables, ahead)
         left: Batch = {}
         for part in parts if ahead is None else one_ahead(parts, ahead):
             block = part.block(left)
+            began = perf_counter()
             yield block
+            if ahead is not None:
+                ahead.using = perf_counter() - began
             rest = block.batch(block.n_batches * self.batch_size, length_of(block.rows))
             left = {name: array.copy() for name, array in rest.items()}
 
     def _parts(self, tables: Iterable[Batch], ahead: Pace | None) -> Iterator[_Part]:
         held: list[Batch] = []
         n_left = n_rows = n_parts = 0
+        began = perf_counter()
 
         def part(ragged: bool = False) -> _Part:
             order = None
@@ -142,8 +151,10 @@ class Cut:
                 words = np.random.SeedSequence([*self.seed, n_parts])
                 order = rows_in_order(n_rows, words, 0, n_rows)
             made = _Part(held, n_left, n_rows // self.batch_size + ragged, order)
-            if ahead is not None and not ahead.is_late:
-                made.join()
+            if ahead is not None:
+                ahead.reading = perf_counter() - began
+                if ahead.reading <= ahead.using:
+                    made.join()
             return made
 
         for table in tables:
@@ -151,6 +162,7 @@ class Cut:
             n_rows += length_of(table)
             if n_rows >= max(self.enough, self.batch_size):
                 yield part()
+                began = perf_counter()
                 held, n_parts = [], n_parts + 1
                 n_left = n_rows = n_rows % self.batch_size
         if n_rows >= self.batch_size or (n_rows and self.ragged):

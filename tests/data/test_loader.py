@@ -455,16 +455,16 @@ def test_tables_read_ahead_are_the_same_tables_and_errors_come_in_their_place():
     assert list(one_ahead(iter([]), Pace())) == []
 
 
-@pytest.mark.parametrize("late", [True, False])
+@pytest.mark.parametrize("using", [0.0, np.inf])  # less and more than reading
 @pytest.mark.parametrize("seed", [None, [1, 2]])
 @pytest.mark.parametrize("lengths", [[7, 1, 30, 4, 10], [12, 12, 4], [10, 10], [3], [25, 2]])
-def test_blocks_are_the_same_whichever_thread_joins_them(lengths, seed, late):
+def test_blocks_are_the_same_whichever_thread_joins_them(lengths, seed, using):
     ends = np.cumsum([0, *lengths])
     columns = np.random.default_rng(0).normal(size=(ends[-1], 2))
 
     def tables():
         for start, stop in zip(ends, ends[1:], strict=False):
-            pace.is_late = late
+            pace.using = using
             part = columns[start:stop]
             y = np.arange(start, stop)
             y.flags.writeable = False  # as those of Arrow
