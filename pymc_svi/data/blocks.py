@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,12 @@ from pymc_svi.data.checks import Batch, length_of
 from pymc_svi.data.columns import Columns
 from pymc_svi.data.shuffling import rows_in_order
 
-__all__ = ["Block", "Cut", "Pace", "one_ahead"]
+__all__ = ["Block", "Cut", "Pace", "read_ahead"]
+
+# How many blocks are read before they are used: reading takes longer for some than for others.
+_BLOCKS_AHEAD = 4
+# With so many ready, the thread that reads has time to join the next one too.
+_ENOUGH_READY = 2
 
 
 class Block(NamedTuple):
@@ -40,21 +45,16 @@ class Block(NamedTuple):
         return {name: array[which] for name, array in self.rows.items()}
 
 
-@dataclass
 class Pace:
-    """How reading ahead keeps up with what is done with the blocks.
+    """How reading ahead keeps up with what is done with the blocks."""
 
-    Attributes
-    ----------
-    is_late : bool
-        Whether the last block had to be waited for.
-    reading, using : float
-        How many seconds it took to read the last one, and to use the one before.
-    """
+    def __init__(self) -> None:
+        self.coming: deque[Future] = deque()
 
-    is_late: bool = False
-    reading: float = 0.0
-    using: float = 0.0
+    @property
+    def n_ready(self) -> int:
+        """How many blocks wait to be used."""
+        return sum(each.done() for each in tuple(self.coming))
 
 
 @dataclass
@@ -131,19 +131,15 @@ class Cut:
         """
         parts = self._parts(tables, ahead)
         left: Batch = {}
-        for part in parts if ahead is None else one_ahead(parts, ahead):
+        for part in parts if ahead is None else read_ahead(parts, ahead):
             block = part.block(left)
-            began = perf_counter()
             yield block
-            if ahead is not None:
-                ahead.using = perf_counter() - began
             rest = block.batch(block.n_batches * self.batch_size, length_of(block.rows))
             left = {name: array.copy() for name, array in rest.items()}
 
     def _parts(self, tables: Iterable[Batch], ahead: Pace | None) -> Iterator[_Part]:
         held: list[Batch] = []
         n_left = n_rows = n_parts = 0
-        began = perf_counter()
 
         def part(ragged: bool = False) -> _Part:
             order = None
@@ -151,10 +147,8 @@ class Cut:
                 words = np.random.SeedSequence([*self.seed, n_parts])
                 order = rows_in_order(n_rows, words, 0, n_rows)
             made = _Part(held, n_left, n_rows // self.batch_size + ragged, order)
-            if ahead is not None:
-                ahead.reading = perf_counter() - began
-                if ahead.reading <= ahead.using:
-                    made.join()
+            if ahead is not None and ahead.n_ready >= _ENOUGH_READY:
+                made.join()
             return made
 
         for table in tables:
@@ -162,25 +156,26 @@ class Cut:
             n_rows += length_of(table)
             if n_rows >= max(self.enough, self.batch_size):
                 yield part()
-                began = perf_counter()
                 held, n_parts = [], n_parts + 1
                 n_left = n_rows = n_rows % self.batch_size
         if n_rows >= self.batch_size or (n_rows and self.ragged):
             yield part(self.ragged)
 
 
-def one_ahead[T](items: Iterator[T], pace: Pace) -> Iterator[T]:
-    """Yield items, the next one of which is being made in another thread."""
+def read_ahead[T](items: Iterator[T], pace: Pace) -> Iterator[T]:
+    """Yield items, the next few of which are being made in another thread."""
     end = object()
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="reading") as thread:
-        coming = thread.submit(next, items, end)
-        while True:
-            pace.is_late = not coming.done()
-            item = coming.result()
-            if item is end:
-                return
-            coming = thread.submit(next, items, end)
+    coming = pace.coming = deque()
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reading")
+    try:
+        for _ in range(_BLOCKS_AHEAD):
+            coming.append(thread.submit(next, items, end))
+        while (item := coming[0].result()) is not end:
+            coming.popleft()
+            coming.append(thread.submit(next, items, end))
             yield item  # type: ignore[misc]
+    finally:
+        thread.shutdown(cancel_futures=True)
 
 
 def _joined(arrays: Sequence[np.ndarray | Columns], n_before: int) -> np.ndarray:

@@ -8,9 +8,6 @@ import numpy as np
 
 __all__ = ["Columns"]
 
-# Rows that are written column by column stay in the cache of the processor meanwhile.
-_ROWS_AT_A_TIME = 4_096
-
 
 class Columns:
     """An array of shape (rows, columns) that is still in columns.
@@ -49,17 +46,9 @@ class Columns:
             If ``check`` finds a number that is not finite.
         """
         # Only here: loading the compiler takes a moment.
-        from pymc_svi.data.placing import place, place_four
+        from pymc_svi.data.placing import place
 
         columns = [np.ascontiguousarray(column, dtype=out.dtype) for column in self.columns]
-        in_fours = len(columns) // 4 * 4
-        total = 0.0  # which is not finite if any number is not
-        for start in range(0, len(self), _ROWS_AT_A_TIME):
-            part = slice(start, start + _ROWS_AT_A_TIME)
-            for first in range(0, in_fours, 4):
-                four = tuple(column[part] for column in columns[first : first + 4])
-                total += place_four(four, out[part], first)
-            for number in range(in_fours, len(columns)):
-                total += place(columns[number][part], out[part], number)
+        total = place(np.array([column.ctypes.data for column in columns]), out)
         if self.check is not None and not np.isfinite(total):
             self.check()

@@ -128,7 +128,7 @@ class ParquetSource(TableSource):
 
         group = self._metadata[file].row_group(number)
         used = columns_of(self.columns)
-        threads = self.pace.is_late or pyarrow.cpu_count() > _BUSY_THREADS
+        threads = self.pace.n_ready == 0 or pyarrow.cpu_count() > _BUSY_THREADS
         with _naming(file):
             opened = self._opened(file, group.total_byte_size)
             if group.num_rows * self._row_bytes <= _BYTES_AT_ONCE:

@@ -18,7 +18,7 @@ from pyarrow import parquet
 
 from pymc_svi import SVI, DataLoader, Trainer, callbacks, optim
 from pymc_svi.data import DataError
-from pymc_svi.data.blocks import Cut, Pace, one_ahead
+from pymc_svi.data.blocks import Cut, Pace, read_ahead
 from pymc_svi.data.checks import check_batch
 from pymc_svi.data.columns import Columns
 from pymc_svi.guides import AutoNormal
@@ -448,29 +448,29 @@ def test_tables_read_ahead_are_the_same_tables_and_errors_come_in_their_place():
 
     found = []
     with pytest.raises(OSError, match="the disk is gone"):
-        for table in one_ahead(tables(), Pace()):
+        for table in read_ahead(tables(), Pace()):
             found.append((table, threading.active_count()))
     assert [table for table, _ in found] == [0, 1, 2]
     assert not [t for t in threading.enumerate() if t.name.startswith("reading")]
-    assert list(one_ahead(iter([]), Pace())) == []
+    assert list(read_ahead(iter([]), Pace())) == []
 
 
-@pytest.mark.parametrize("using", [0.0, np.inf])  # less and more than reading
+@pytest.mark.parametrize("n_ready", [0, 9])  # the thread that reads has no time to join, or has
 @pytest.mark.parametrize("seed", [None, [1, 2]])
 @pytest.mark.parametrize("lengths", [[7, 1, 30, 4, 10], [12, 12, 4], [10, 10], [3], [25, 2]])
-def test_blocks_are_the_same_whichever_thread_joins_them(lengths, seed, using):
+def test_blocks_are_the_same_whichever_thread_joins_them(lengths, seed, n_ready, monkeypatch):
     ends = np.cumsum([0, *lengths])
     columns = np.random.default_rng(0).normal(size=(ends[-1], 2))
 
     def tables():
         for start, stop in zip(ends, ends[1:], strict=False):
-            pace.using = using
             part = columns[start:stop]
             y = np.arange(start, stop)
             y.flags.writeable = False  # as those of Arrow
             yield {"y": y, "X": Columns(list(part.T))}
 
     pace = Pace()
+    monkeypatch.setattr(Pace, "n_ready", n_ready)
     cut = Cut(batch_size=4, enough=12, seed=seed, ragged=ends[-1] % 4 > 0)
     blocks = list(cut.blocks(tables(), pace))
     batches = [b.batch(i * 4, i * 4 + 4) for b in blocks for i in range(b.n_batches)]
