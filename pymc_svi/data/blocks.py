@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
 from pymc_svi.data.checks import Batch, length_of
 from pymc_svi.data.columns import Columns
+from pymc_svi.data.memory import Memory
 from pymc_svi.data.shuffling import rows_in_order
 
 __all__ = ["Block", "Cut", "Pace", "read_ahead"]
 
 # How many blocks are read before they are used: reading takes longer for some than for others.
-_BLOCKS_AHEAD = 4
+_BLOCKS_AHEAD = 3
+_TABLES_AHEAD = 1
 # With so many ready, the thread that reads has time to join the next one too.
 _ENOUGH_READY = 2
 
@@ -69,19 +71,25 @@ class _Part:
         How many rows come before them, those that were left over from the last block.
     n_batches, order
         As of the block.
+    memory : Memory
+        Room for its rows.
     """
 
     tables: list[Batch]
     n_left: int
     n_batches: int
     order: np.ndarray | None
+    memory: Memory
     rows: Batch | None = None
 
     def join(self) -> Batch:
         """Put the tables below each other, once, with room for the rows before them."""
         if self.rows is None:
             names = self.tables[0] if self.tables else ()
-            self.rows = {n: _joined([t[n] for t in self.tables], self.n_left) for n in names}
+            self.rows = {
+                name: _joined([table[name] for table in self.tables], self.n_left, self.memory)
+                for name in names
+            }
             self.tables = []
         return self.rows
 
@@ -111,12 +119,15 @@ class Cut:
         The seed of the order; None if rows stay in order.
     ragged : bool
         Whether the epoch ends in a batch with fewer rows.
+    memory : Memory
+        Room for the blocks.
     """
 
     batch_size: int
     enough: int
     seed: Sequence[int] | None
     ragged: bool
+    memory: Memory = field(default_factory=Memory)
 
     def blocks(self, tables: Iterable[Batch], ahead: Pace | None = None) -> Iterator[Block]:
         """Yield the blocks.
@@ -126,12 +137,16 @@ class Cut:
         tables : iterable of dict
             The tables.
         ahead : Pace, optional
-            If given, the next tables are read in another thread while a block is in use. They are
-            joined by that thread, if reading takes less time than using, or else by this one.
+            If given, tables are read in another thread while a block is in use, and put in order in
+            a third one. They are joined by that one if it has time, or else by this one.
         """
-        parts = self._parts(tables, ahead)
+        if ahead is None:
+            parts = self._parts(tables, None)
+        else:
+            read = read_ahead(iter(tables), Pace(), _TABLES_AHEAD)
+            parts = read_ahead(self._parts(read, ahead), ahead, _BLOCKS_AHEAD)
         left: Batch = {}
-        for part in parts if ahead is None else read_ahead(parts, ahead):
+        for part in parts:
             block = part.block(left)
             yield block
             rest = block.batch(block.n_batches * self.batch_size, length_of(block.rows))
@@ -146,7 +161,7 @@ class Cut:
             if self.seed is not None:
                 words = np.random.SeedSequence([*self.seed, n_parts])
                 order = rows_in_order(n_rows, words, 0, n_rows)
-            made = _Part(held, n_left, n_rows // self.batch_size + ragged, order)
+            made = _Part(held, n_left, n_rows // self.batch_size + ragged, order, self.memory)
             if ahead is not None and ahead.n_ready >= _ENOUGH_READY:
                 made.join()
             return made
@@ -162,13 +177,13 @@ class Cut:
             yield part(self.ragged)
 
 
-def read_ahead[T](items: Iterator[T], pace: Pace) -> Iterator[T]:
-    """Yield items, the next few of which are being made in another thread."""
+def read_ahead[T](items: Iterator[T], pace: Pace, depth: int) -> Iterator[T]:
+    """Yield items, the next few of which are made in another thread meanwhile."""
     end = object()
     coming = pace.coming = deque()
     thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reading")
     try:
-        for _ in range(_BLOCKS_AHEAD):
+        for _ in range(depth):
             coming.append(thread.submit(next, items, end))
         while (item := coming[0].result()) is not end:
             coming.popleft()
@@ -178,13 +193,13 @@ def read_ahead[T](items: Iterator[T], pace: Pace) -> Iterator[T]:
         thread.shutdown(cancel_futures=True)
 
 
-def _joined(arrays: Sequence[np.ndarray | Columns], n_before: int) -> np.ndarray:
+def _joined(arrays: Sequence[np.ndarray | Columns], n_before: int, memory: Memory) -> np.ndarray:
     """Put arrays below each other, below room for some rows."""
     first = arrays[0]
     if len(arrays) == 1 and not n_before and isinstance(first, np.ndarray):
         return first
     ends = np.cumsum([n_before, *map(len, arrays)])
-    joined = np.empty((ends[-1], *first.shape[1:]), dtype=first.dtype)
+    joined = memory.empty((int(ends[-1]), *first.shape[1:]), first.dtype)
     for array, part in zip(arrays, np.split(joined, ends[:-1])[1:], strict=True):
         if isinstance(array, Columns):
             array.put(part)

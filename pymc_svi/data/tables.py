@@ -9,6 +9,7 @@ import numpy as np
 
 from pymc_svi.data.blocks import Block, Cut, Pace
 from pymc_svi.data.checks import Batch, DataError, check_kinds, checked_arrays
+from pymc_svi.data.memory import Memory
 from pymc_svi.errors import sentence
 
 __all__ = ["RowSource", "TableSource"]
@@ -34,7 +35,7 @@ class TableSource(ABC):
     def __init__(self, batch_size: int, shuffle: bool, drop_last: bool, buffer_size: int):
         self.batch_size, self.shuffle, self.drop_last = batch_size, shuffle, drop_last
         self.buffer_size = max(buffer_size, batch_size)
-        self.pace = Pace()
+        self.pace, self.memory = Pace(), Memory()
 
     @property
     def n_batches(self) -> int:
@@ -62,7 +63,7 @@ class TableSource(ABC):
         """
         enough = self.buffer_size if self.shuffle else self.batch_size
         words = [seed, epoch, 1] if self.shuffle else None
-        cut = Cut(self.batch_size, enough, words, self.is_ragged)
+        cut = Cut(self.batch_size, enough, words, self.is_ragged, self.memory)
         tables = self._checked(self.tables(epoch, seed))
         return cut.blocks(tables, self.pace if ahead else None)
 

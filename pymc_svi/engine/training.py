@@ -376,7 +376,8 @@ class Training:
                 name: np.array(var.get_value()) for name, var in self.optimizer_state.items()
             },
             rng_state=np.array(
-                [generator_to_array(var.get_value(borrow=True)) for var in self.generators], dtype=np.uint64
+                [generator_to_array(var.get_value(borrow=True)) for var in self.generators],
+                dtype=np.uint64,
             ).reshape(len(self.generators), 6),
             step=step,
         )

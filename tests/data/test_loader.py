@@ -448,11 +448,11 @@ def test_tables_read_ahead_are_the_same_tables_and_errors_come_in_their_place():
 
     found = []
     with pytest.raises(OSError, match="the disk is gone"):
-        for table in read_ahead(tables(), Pace()):
+        for table in read_ahead(tables(), Pace(), 2):
             found.append((table, threading.active_count()))
     assert [table for table, _ in found] == [0, 1, 2]
     assert not [t for t in threading.enumerate() if t.name.startswith("reading")]
-    assert list(read_ahead(iter([]), Pace())) == []
+    assert list(read_ahead(iter([]), Pace(), 2)) == []
 
 
 @pytest.mark.parametrize("n_ready", [0, 9])  # the thread that reads has no time to join, or has
