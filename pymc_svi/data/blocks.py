@@ -188,7 +188,7 @@ def read_ahead[T](items: Iterator[T], pace: Pace, depth: int) -> Iterator[T]:
         while (item := coming[0].result()) is not end:
             coming.popleft()
             coming.append(thread.submit(next, items, end))
-            yield item  # type: ignore[misc]
+            yield item
     finally:
         thread.shutdown(cancel_futures=True)
 

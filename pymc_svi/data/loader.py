@@ -20,7 +20,7 @@ from pymc_svi.data.checks import (
     positive_whole,
 )
 from pymc_svi.data.parquet import ParquetSource
-from pymc_svi.data.shuffling import rows_in_order
+from pymc_svi.data.shuffling import rows_in_blocks, rows_in_order
 from pymc_svi.data.sources import BatchSource, Restarted, Stream
 from pymc_svi.data.tables import RowSource, TableSource
 from pymc_svi.errors import did_you_mean, quoted, sentence
@@ -68,7 +68,7 @@ class DataLoader:
     buffer_size : int, optional
         Shuffle rows within blocks of this many, which come in random order. By default any row of
         arrays in memory may come at any place, and blocks of arrays on disk have about a hundred
-        batches. Some ten thousand rows are read faster than rows from all over millions; rows that
+        batches. Where the blocks of arrays in memory begin is random too. Some ten thousand rows are read faster than rows from all over millions; rows that
         are in order in the data, by time or by class, are better shuffled as a whole.
 
     Raises
@@ -110,6 +110,7 @@ class DataLoader:
         self.seed = checked_seed(seed)
         self.prefetch = bool(prefetch)
         self.arrays: Batch | None = None
+        self.buffer_size: int | None = None
         self.source: BatchSource | None = None
         if total_size is not None:
             total_size = positive_whole(total_size, "total_size")
@@ -170,11 +171,11 @@ class DataLoader:
             self.batch_size = size
             block = buffer_size or _rows_in_buffer(size)
             self.source = RowSource(tables, size, self.shuffle, self.drop_last, block)
+            self.buffer_size = self.source.buffer_size
         else:
             self.arrays = checked_arrays(tables)
-            if buffer_size is not None and self.shuffle and buffer_size < length_of(self.arrays):
-                size = self.batch_size or length_of(self.arrays)
-                self.source = RowSource(self.arrays, size, True, self.drop_last, buffer_size)
+            if buffer_size is not None and buffer_size < length_of(self.arrays):
+                self.buffer_size = max(buffer_size, self.batch_size or 1)
 
     @classmethod
     def from_parquet(
@@ -259,7 +260,7 @@ class DataLoader:
                     found=f"batch_size={batch_size} of {source.total_size} rows",
                 )
             )
-        loader.source = source
+        loader.source, loader.buffer_size = source, source.buffer_size
         loader._total_size = source.total_size
         loader._epoch = 0
         return loader
@@ -352,20 +353,22 @@ class DataLoader:
         Raises
         ------
         DataError
-            If the rows are shuffled within blocks, or not in memory.
+            If the rows are not in memory.
         """
         if not self.in_memory:
             raise DataError(
                 sentence(
-                    "The order is known of rows in memory that are shuffled as a whole",
+                    "The order is known of rows in memory",
                     found=repr(self),
                 )
             )
         stop = self.total_size if stop is None else stop
         if not self.shuffle:
             return np.arange(start, stop)
-        words = np.random.SeedSequence([self.seed if self.seed is not None else seed, epoch])
-        return rows_in_order(self.total_size, words, start, stop)
+        words = [self.seed if self.seed is not None else seed, epoch]
+        if self.buffer_size is not None:
+            return rows_in_blocks(self.total_size, self.buffer_size, words, start, stop)
+        return rows_in_order(self.total_size, np.random.SeedSequence(words), start, stop)
 
     def batches(self, epoch: int = 0, seed: int = 0) -> Iterator[Batch]:
         """Yield the batches of one epoch, checked.

@@ -436,5 +436,5 @@ def _describe(feed: DataFeed | None) -> dict[str, Any] | None:
         "shuffle": loader.shuffle,
         "drop_last": loader.drop_last,
         "seed": loader.seed,
-        "buffer_size": getattr(loader.source, "buffer_size", None),
+        "buffer_size": loader.buffer_size,
     }

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from pymc_svi import DataLoader
-from pymc_svi.data.shuffling import rows_in_order
+from pymc_svi.data.shuffling import rows_in_blocks, rows_in_order
 
 LONG = 150_001
 
@@ -49,3 +51,27 @@ def test_a_row_is_at_each_position_equally_often_over_the_epochs():
     for position in range(3):
         counts = np.bincount(first[:, position] * 10 // LONG, minlength=10)
         assert chisquare(counts).pvalue > 1e-4
+
+
+# --- within blocks -----------------------------------------------------------------------------
+
+
+@given(st.integers(1, 300), st.integers(1, 120), st.integers(0, 9), st.data())
+def test_an_order_within_blocks_has_each_row_once_and_a_part_is_a_part_of_it(n, block, seed, data):
+    whole = rows_in_blocks(n, block, [seed], 0, n)
+    np.testing.assert_array_equal(np.sort(whole), np.arange(n))
+    start = data.draw(st.integers(0, n))
+    stop = data.draw(st.integers(start, n + 5))
+    part = rows_in_blocks(n, block, [seed], start, stop)
+    np.testing.assert_array_equal(part, whole[start:stop])
+
+
+def test_within_blocks_each_row_comes_at_each_position_and_beside_each_neighbour():
+    loader = DataLoader({"x": np.zeros(11)}, batch_size=2, buffer_size=4)
+    orders = np.array([loader.order(epoch) for epoch in range(4_400)])
+    for position in (0, 4, 10):  # the last one is left out by drop_last
+        assert chisquare(np.bincount(orders[:, position], minlength=11)).pvalue > 1e-4
+    of_row, of_next = (np.argmax(orders == row, axis=1) for row in (4, 5))
+    same_block = np.mean(of_row // 4 == of_next // 4)
+    # Within a block of four, three of four rows have their neighbour; within one of three, two.
+    assert abs(same_block - (3 + 3 + 2) / 11) < 4 * 0.5 / np.sqrt(4_400)

@@ -59,13 +59,15 @@ def parquet(folder):
     return DataLoader.from_parquet(folder, batch_size=5, buffer_size=12)
 
 
-@pytest.mark.parametrize("kind", ["shuffled", "in order", "stream", "parquet"])
+@pytest.mark.parametrize("kind", ["shuffled", "in blocks", "in order", "stream", "parquet"])
 def test_a_resumed_fit_has_the_numbers_of_an_unbroken_one(tmp_path, kind):
     def make(folder=None):
         if kind == "parquet":
             return trainer(folder, data=parquet(tmp_path / "data"))
         if kind == "stream":
             return trainer(folder, data=stream())
+        if kind == "in blocks":
+            return trainer(folder, data=DataLoader({"y": Y}, batch_size=10, buffer_size=22))
         return trainer(folder, shuffle=kind == "shuffled")
 
     whole = make().fit(n=75, random_seed=3)
@@ -136,17 +138,19 @@ def test_files_give_the_same_rows_however_many_threads_read_them(tmp_path, monke
 
 
 @pytest.mark.parametrize("drop_last", [False, True])
-def test_parts_of_a_long_order_are_those_of_the_loader(monkeypatch, drop_last):
+@pytest.mark.parametrize("buffer_size", [None, 22])
+def test_parts_of_a_long_order_are_those_of_the_loader(monkeypatch, drop_last, buffer_size):
     from pymc_svi.trainer.feeds import feed_of, in_memory
 
-    whole = trainer(drop_last=drop_last).fit(n=40, random_seed=3)
+    options = {"drop_last": drop_last, "buffer_size": buffer_size}
+    loader = DataLoader({"y": Y}, batch_size=10, **options)
+    whole = trainer(data=loader).fit(n=40, random_seed=3)
     monkeypatch.setattr(in_memory, "_ROWS_OF_ORDER", 25)  # so that 53 rows are many
-    loader = DataLoader({"y": Y}, batch_size=10, drop_last=drop_last)
     feed = feed_of(loader, 5)
     expected = [batch["y"] for epoch in range(4) for batch in loader.batches(epoch, 5)]
     for step in (*range(20), 7, 8, *range(12, 20)):  # going back included
         np.testing.assert_array_equal(feed.batch_at(step)["y"], expected[step])
-    assert_same(trainer(drop_last=drop_last).fit(n=40, random_seed=3), whole)
+    assert_same(trainer(data=loader).fit(n=40, random_seed=3), whole)
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
@@ -163,6 +167,7 @@ def test_a_checkpoint_of_other_data_is_refused_with_what_differs(tmp_path):
         r"Found: \{'sample'": DataLoader({"y": Y + 1e-9}, batch_size=10),
         r"Found: \{'batch_size': 10\}. Expected: \{'batch_size': 9\}": DataLoader({"y": Y}, 9),
         r"Expected: \{'seed': 5\}": DataLoader({"y": Y}, 10, seed=5),
+        r"Expected: \{'buffer_size': 20\}": DataLoader({"y": Y}, 10, buffer_size=20),
         r"'columns': \{'y': \['float64', \[\]\]\}": DataLoader({"y": Y.astype(int)}, 10),
     }
     for message, data in others.items():
