@@ -24,6 +24,11 @@ class _Chain(CheckedRule):
     def treats_elements_alike(self) -> bool:
         return all(getattr(rule, "treats_elements_alike", False) for rule in self.rules)
 
+    @property
+    def step_size(self) -> Any:
+        """That of the optimizer at the end; None if a transform behind it changes its steps."""
+        return getattr(self.rules[-1], "step_size", None)
+
     def __call__(self, loss_or_grads, params):
         params = list(params)
         updates = loss_or_grads

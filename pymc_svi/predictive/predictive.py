@@ -42,7 +42,8 @@ class Predictive:
         The model.
     posterior_samples : dict, xarray.Dataset or xarray.DataTree, optional
         Values of latent sites: arrays of shape ``(draws, *shape)`` by name, or a posterior as
-        ArviZ has it, with dims (chain, draw, ...). Latent sites without values are drawn.
+        ArviZ has it, with dims (chain, draw, ...), or (sample, ...) from ``extract``. Latent sites
+        without values are drawn.
     guide : callable or pymc.Model, optional
         A guide to draw the latent sites from, instead of ``posterior_samples``.
     params : dict of str to array_like, optional

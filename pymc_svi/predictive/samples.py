@@ -95,7 +95,12 @@ def stacked(
     if isinstance(samples, xr.DataTree):
         samples = samples["posterior"] if "posterior" in samples else samples
         samples = samples.to_dataset()
+    if not isinstance(samples, xr.Dataset) and any(
+        isinstance(values, xr.DataArray) for values in samples.values()
+    ):
+        samples = _as_dataset(samples)
     if isinstance(samples, xr.Dataset):
+        samples = _with_chains(samples)
         shape = (samples.sizes["chain"], samples.sizes["draw"])
         named = {
             str(name): values.transpose("chain", "draw", ...)
@@ -112,6 +117,35 @@ def stacked(
             )
         )
     return arrays, (1, next(iter(lengths.values()))), {}
+
+
+def _as_dataset(samples: Mapping[str, Any]) -> xr.Dataset:
+    """Return samples of which some have dims as a dataset."""
+    if without := [n for n, values in samples.items() if not isinstance(values, xr.DataArray)]:
+        raise TypeError(
+            sentence(
+                "posterior_samples: some have dims and some do not",
+                found=f"{quoted(without)} without",
+                fix="Pass all of them as DataArrays, or none: values.to_numpy()",
+            )
+        )
+    return xr.merge([values.rename(name) for name, values in samples.items()], join="exact")
+
+
+def _with_chains(samples: xr.Dataset) -> xr.Dataset:
+    """Return draws with the dims chain and draw, also those of one chain or of ``az.extract``."""
+    if "sample" in samples.dims and "draw" not in samples.dims:
+        stacked_by = [name for name in ("sample", "chain", "draw") if name in samples.coords]
+        samples = samples.drop_vars(stacked_by).rename(sample="draw")
+    if "draw" not in samples.dims:
+        raise ValueError(
+            sentence(
+                "posterior_samples: there is no dim of draws",
+                found=f"the dims {quoted(samples.dims)}",
+                expected="'chain' and 'draw', or 'sample'",
+            )
+        )
+    return samples if "chain" in samples.dims else samples.expand_dims("chain")
 
 
 def _flat(values: xr.DataArray) -> np.ndarray:

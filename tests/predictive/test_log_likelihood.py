@@ -108,8 +108,11 @@ SQUARE = {"row": ["a", "b"], "column": ["u", "v"]}
         lambda draws: draws.transpose("column", "draw", "row", "chain"),
         lambda draws: draws.isel(row=[1, 0], column=[1, 0]),
         lambda draws: xr.DataTree.from_dict({"posterior": draws.transpose()}),
+        lambda draws: {"w": draws["w"].transpose("row", "draw", "column", "chain")},
+        lambda draws: draws.isel(chain=0, drop=True).transpose(),
+        lambda draws: draws.stack(sample=("chain", "draw")),  # as arviz.extract does
     ],
-    ids=["as in the model", "dims", "labels", "tree"],
+    ids=["as in the model", "dims", "labels", "tree", "arrays", "one chain", "stacked"],
 )
 def test_samples_go_by_the_names_of_dims_and_labels(change):
     values = np.random.default_rng(0).normal(size=(1, 5, 2, 2))
@@ -119,6 +122,14 @@ def test_samples_go_by_the_names_of_dims_and_labels(change):
     np.testing.assert_allclose(total, values @ [1.0, 10.0])
     scores = log_likelihood(square, change(draws), coords=SQUARE).log_likelihood["y"].values
     np.testing.assert_allclose(scores, norm.logpdf(np.arange(4.0).reshape(2, 2), values))
+
+
+def test_samples_of_which_the_draws_cannot_be_told_are_refused():
+    w = xr.DataArray(np.zeros((1, 5, 2, 2)), dims=("chain", "draw", "row", "column"))
+    with pytest.raises(TypeError, match="some have dims and some do not. Found: 'z' without"):
+        Predictive(square, {"w": w, "z": np.zeros(5)})
+    with pytest.raises(ValueError, match="there is no dim of draws. Found: the dims 'row', 'colu"):
+        Predictive(square, xr.Dataset({"w": w[0, 0]}))
 
 
 def test_samples_with_other_names_of_dims_go_by_position():

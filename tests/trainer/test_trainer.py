@@ -10,6 +10,7 @@ import pymc as pm
 import pytensor
 import pytest
 from pymc.pytensorf import rewrite_pregrad
+from pytensor_ml import optim as pml
 from scipy.stats import norm
 
 from pymc_svi import (
@@ -373,9 +374,14 @@ def test_the_learning_rate_is_that_of_the_optimizer():
     Trainer(svi, DataLoader({"y": Y}, batch_size=20), [monitor]).fit(n=30, random_seed=0)
     assert monitor.steps == [10, 20, 30]
     np.testing.assert_allclose(monitor.rates, [0.075, 0.05, 0.025])
-    svi.optim = pm.adam(learning_rate=0.1)
-    with pytest.raises(ValueError, match=r"LearningRateMonitor\(schedule\)"):
-        Trainer(svi, DataLoader({"y": Y}), [callbacks.LearningRateMonitor()]).fit(n=1)
+    svi.optim = optim.chain(optim.clip_by_value(1.0), svi.optim)
+    monitor = callbacks.LearningRateMonitor(every=10)
+    Trainer(svi, DataLoader({"y": Y}, batch_size=20), [monitor]).fit(n=20, random_seed=0)
+    np.testing.assert_allclose(monitor.rates, [0.075, 0.05])
+    for unknown in (pm.adam(learning_rate=0.1), optim.chain(optim.Adam(0.1), pml.scale(0.5))):
+        svi.optim = unknown
+        with pytest.raises(ValueError, match=r"LearningRateMonitor\(schedule\)"):
+            Trainer(svi, DataLoader({"y": Y}), [callbacks.LearningRateMonitor()]).fit(n=1)
 
 
 def test_convergence_is_that_of_pymc():
