@@ -4,8 +4,12 @@ import inspect
 import re
 from pathlib import Path
 
+import numpy as np
+import pymc as pm
 import pytensor
 import pytest
+from pytensor_ml.activations import Tanh
+from pytensor_ml.layers import Linear, Sequential
 
 import pymc_svi
 from pymc_svi import guides, handlers, objectives
@@ -22,9 +26,34 @@ PAGES = [
 ]
 
 
+def programs(page):
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+
+
+def test_programs_of_the_readme_run_and_print_what_it_says(capsys):
+    first, built, network, diagnosis = programs(ROOT / "README.md")
+    namespace = {"__name__": "README.md"}
+    _run([first, diagnosis], namespace, "README.md")
+    # The digits are those of one processor.
+    numbers, text = r"\d[\d,]*(\.\d+)?", (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.sub(numbers, "#", capsys.readouterr().out.strip()) in re.sub(numbers, "#", text)
+    _run([built], namespace, "README.md")
+
+    def model(x):
+        z = pm.Normal("z", 0.0, 1.0, shape=x.shape)
+        pm.Normal("x", z, 0.5, observed=x)
+
+    rows = np.random.default_rng(0).normal(0.0, np.sqrt(1.25), size=(400, 1))
+    namespace |= {"model": model, "train": rows[:300], "test": rows[300:]}
+    namespace["encoder"] = Sequential(Linear("in", 1, 4), Tanh(), Linear("out", 4, 1))
+    _run([network.replace("epochs=100", "epochs=300")], namespace, "README.md")
+    posterior = namespace["result"].sample_posterior(500, x=rows[300:], random_seed=0).posterior
+    np.testing.assert_allclose(posterior["z"].mean(("chain", "draw")), rows[300:] / 1.25, atol=0.3)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_programs_of_a_page_run_and_their_checks_hold(page):
-    blocks = re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(), re.M | re.S)
+    blocks = programs(DOCS / page)
     assert any("assert " in block for block in blocks)
     namespace = {"__name__": page}
     with pytensor.config.change_flags(mode="FAST_COMPILE"):  # sooner ready than the default
