@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+import weakref
 
 import h5py
 import numpy as np
@@ -471,6 +473,38 @@ def test_blocks_are_the_same_whichever_thread_joins_them(lengths, seed, n_ready,
     np.testing.assert_array_equal(np.concatenate([b["X"] for b in batches]), columns[rows])
     plain = [b.batch(i * 4, i * 4 + 4) for b in cut.blocks(tables()) for i in range(b.n_batches)]
     np.testing.assert_array_equal(np.concatenate([batch["y"] for batch in plain]), rows)
+
+
+@pytest.mark.parametrize("n_ready", [0, 9])
+def test_a_few_tables_are_held_however_many_there_are(n_ready, monkeypatch):
+    monkeypatch.setattr(Pace, "n_ready", n_ready)
+    alive = [0]
+
+    def tables():
+        for number in range(200):
+            columns = [np.full(30, float(number)) for _ in range(2)]
+            alive.append(alive[-1] + 1)
+            weakref.finalize(columns[0], lambda: alive.append(alive[-1] - 1))
+            yield {"X": Columns(columns)}
+
+    for number, block in enumerate(Cut(10, 25, [1], False).blocks(tables(), Pace())):
+        assert (block.rows["X"] == number).all()
+        time.sleep(0.001)  # what reads ahead is far ahead if nothing holds it back
+    assert number == 199 and max(alive) <= 12
+
+
+def test_memory_of_a_block_is_used_again_once_nothing_refers_to_it():
+    table = {"X": Columns([np.arange(40.0), np.arange(40.0)])}
+    blocks = Cut(10, 25, None, False).blocks([table] * 6)
+    places, kept = [], None
+    for number, block in enumerate(blocks):
+        places.append(block.rows["X"].ctypes.data)
+        if number == 1:
+            kept = block.batch(0, 10)["X"]
+        assert (block.rows["X"] == np.arange(40.0)[:, None]).all()
+        del block
+    assert (kept == np.arange(10.0)[:, None]).all()
+    assert len(set(places)) < 6 and places[1] not in places[2:]
 
 
 def test_an_epoch_that_is_left_ends_its_reading(tmp_path):
