@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -140,19 +141,21 @@ class Cut:
             If given, tables are read in another thread while a block is in use, and put in order in
             a third one. They are joined by that one if it has time, or else by this one.
         """
-        if ahead is None:
-            parts = self._parts(tables, None)
-        else:
-            read = read_ahead(iter(tables), Pace(), _TABLES_AHEAD)
-            parts = read_ahead(self._parts(read, ahead), ahead, _BLOCKS_AHEAD)
         left: Batch = {}
-        for part in parts:
-            block = part.block(left)
-            yield block
-            rest = block.batch(block.n_batches * self.batch_size, length_of(block.rows))
-            left = {name: array.copy() for name, array in rest.items()}
+        with ExitStack() as reading:
+            if ahead is not None:
+                tables = read_ahead(iter(tables), Pace(), _TABLES_AHEAD)
+                reading.enter_context(closing(tables))
+            parts = self._parts(tables, ahead)
+            if ahead is not None:
+                parts = reading.enter_context(closing(read_ahead(parts, ahead, _BLOCKS_AHEAD)))
+            for part in parts:
+                block = part.block(left)
+                yield block
+                rest = block.batch(block.n_batches * self.batch_size, length_of(block.rows))
+                left = {name: array.copy() for name, array in rest.items()}
 
-    def _parts(self, tables: Iterable[Batch], ahead: Pace | None) -> Iterator[_Part]:
+    def _parts(self, tables: Iterable[Batch], ahead: Pace | None) -> Generator[_Part]:
         held: list[Batch] = []
         n_left = n_rows = n_parts = 0
 
@@ -177,7 +180,7 @@ class Cut:
             yield part(self.ragged)
 
 
-def read_ahead[T](items: Iterator[T], pace: Pace, depth: int) -> Iterator[T]:
+def read_ahead[T](items: Iterator[T], pace: Pace, depth: int) -> Generator[T]:
     """Yield items, the next few of which are made in another thread meanwhile."""
     end = object()
     coming = pace.coming = deque()
@@ -191,6 +194,7 @@ def read_ahead[T](items: Iterator[T], pace: Pace, depth: int) -> Iterator[T]:
             yield item
     finally:
         thread.shutdown(cancel_futures=True)
+        coming.clear()  # what was made and will not be used
 
 
 def _joined(arrays: Sequence[np.ndarray | Columns], n_before: int, memory: Memory) -> np.ndarray:
