@@ -331,6 +331,15 @@ def test_columns_are_put_into_rows(n_columns):
     np.testing.assert_array_equal(out, np.column_stack(columns))
 
 
+@pytest.mark.parametrize("dtype", ["bool", "int8", "float32", "uint64"])
+@pytest.mark.parametrize("n_rows", [0, 1, 513])
+def test_columns_of_any_type_need_not_be_contiguous(dtype, n_rows):
+    values = np.random.default_rng(0).normal(scale=3.0, size=(2 * n_rows, 5)).astype(dtype)[::2]
+    rows = np.asarray(Columns(list(values.T)))
+    assert rows.dtype == dtype
+    np.testing.assert_array_equal(rows, values)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("column", [0, 3, 4])  # in and behind a group of four
 def test_columns_say_where_a_number_is_not_finite(bad, column, tmp_path):
