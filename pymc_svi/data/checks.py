@@ -11,7 +11,15 @@ import pytensor
 from pymc_svi.data.columns import Columns
 from pymc_svi.errors import DataError, did_you_mean, quoted, sentence
 
-__all__ = ["Batch", "as_numbers", "check_batch", "check_kinds", "checked_arrays", "length_of"]
+__all__ = [
+    "Batch",
+    "as_numbers",
+    "check_batch",
+    "check_kinds",
+    "check_names",
+    "checked_arrays",
+    "length_of",
+]
 
 Batch = dict[str, np.ndarray]
 
@@ -129,6 +137,13 @@ def _checked_columns(value: Columns, name: str, where: str) -> Columns:
 
 def check_batch(batch: Mapping[str, Any], like: Mapping[str, np.ndarray], where: str) -> Batch:
     """Return a batch of a stream if it has the columns, dtypes and shapes of the first one."""
+    check_names(batch, like, where)
+    checked = check_kinds(checked_arrays(batch, where), like, where)
+    return {name: checked[name] for name in like}
+
+
+def check_names(batch: Mapping[str, Any], like: Mapping[str, np.ndarray], where: str) -> None:
+    """Check that a batch has the columns of the first one."""
     if set(batch) != set(like):
         missing = [name for name in like if name not in batch]
         extra = [name for name in batch if name not in like]
@@ -141,8 +156,6 @@ def check_batch(batch: Mapping[str, Any], like: Mapping[str, np.ndarray], where:
             )
             + hint
         )
-    checked = check_kinds(checked_arrays(batch, where), like, where)
-    return {name: checked[name] for name in like}
 
 
 def check_kinds(checked: Batch, like: Mapping[str, np.ndarray], where: str) -> Batch:

@@ -404,10 +404,11 @@ class DataLoader:
         first: Batch | None = None
         for number, batch in enumerate(self.source.batches(epoch, seed)):
             where = f"Batch {number} of epoch {epoch}"
-            checked = checked_arrays(batch, where)
             if first is None:
-                first = checked
-            yield check_batch(checked, first, where)
+                first = checked_arrays(batch, where)
+                yield first
+            else:
+                yield check_batch(batch, first, where)
 
     def __iter__(self) -> Iterator[Batch]:
         """Iterate over an epoch; each time over the next one."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytensor
 
 from pymc_svi.data import DataError, DataLoader
-from pymc_svi.data.checks import Batch, check_batch
+from pymc_svi.data.checks import Batch, check_kinds, check_names
 from pymc_svi.data.sources import Stream, StreamEnded
 from pymc_svi.errors import sentence
 from pymc_svi.trainer.feeds.base import placeholder
@@ -115,9 +115,10 @@ class StreamFeed(ReadAheadFeed):
         )
 
     def _checked(self, batch: Batch, number: int) -> Batch:
-        checked = check_batch(batch, self.first, f"Batch {number} of the stream")
-        self._check_size(_rows(checked), f"batch {number}")
-        return checked
+        where = f"Batch {number} of the stream"
+        check_names(batch, self.first, where)  # the values have been checked by the loader
+        self._check_size(_rows(batch), f"batch {number}")
+        return check_kinds(batch, self.first, where)
 
     def _check_size(self, rows: int, what: str) -> None:
         if rows > self.loader.total_size:
