@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import arviz as az
+import cloudpickle
 import numpy as np
 import pymc as pm
 import pytensor
@@ -156,6 +157,14 @@ def test_draws_depend_on_the_seed_and_on_nothing_else(exact):
     assert not np.any(first == third)
     unseeded = [exact.sample_posterior(5).posterior["mu"].values for _ in range(2)]
     assert not np.any(unseeded[0] == unseeded[1])
+
+
+def test_cloudpickle_keeps_a_result_whole(exact, built):
+    for result, site in ((exact, "mu"), (built[1], "weights")):
+        again = cloudpickle.loads(cloudpickle.dumps(result))
+        assert again.state == result.state
+        draws = (each.sample_posterior(5, random_seed=1).posterior[site] for each in (again, result))
+        xr.testing.assert_identical(*draws)
 
 
 def test_many_draws_in_batches_are_as_good_as_in_one(exact, monkeypatch):
