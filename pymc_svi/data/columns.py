@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import pytensor
 
 __all__ = ["Columns"]
 
@@ -24,7 +25,9 @@ class Columns:
     def __init__(self, columns: Sequence[np.ndarray], check: Callable[[], object] | None = None):
         self.columns = list(columns)
         self.check = check
-        self.dtype = np.result_type(*self.columns)
+        dtype = np.result_type(*self.columns)
+        # Whole numbers beside single precision would make double precision of all.
+        self.dtype = np.dtype(pytensor.config.floatX) if dtype.kind == "f" else dtype
         self.shape = (len(self.columns[0]), len(self.columns))
 
     def __len__(self) -> int:

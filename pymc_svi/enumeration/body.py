@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytensor.tensor as pt
-from pymc.distributions.shape_utils import change_dist_size
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors, toposort
@@ -21,6 +20,7 @@ from pymc_svi.errors import SiteError, sentence
 from pymc_svi.gradients.named_dims import without_named_dims
 from pymc_svi.gradients.vectorize import vectorize
 from pymc_svi.handlers import Handler, Site, Trace, trace
+from pymc_svi.handlers.distributions import resized
 from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.stack import no_handlers
 from pymc_svi.handlers.values import as_site_value
@@ -241,7 +241,7 @@ def over_time(
     for new, old in zip(found, outputs, strict=True):
         if not placeholders & set(ancestors([old])):
             if old.owner is not None and isinstance(old.owner.op, RNGConsumerOp):
-                new = change_dist_size(old, (length,), expand=True)
+                new = resized(old, (length,), expand=True)
             else:
                 new = pt.broadcast_to(old, (length, *old.shape))
         result.append(new)

@@ -8,7 +8,6 @@ from typing import Any
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
-from pymc.distributions.shape_utils import change_dist_size
 from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 
@@ -31,6 +30,7 @@ from pymc_svi.enumeration.supports import has_finite_support
 from pymc_svi.errors import SiteError, sentence
 from pymc_svi.gradients.particles import random_variables
 from pymc_svi.handlers import Site
+from pymc_svi.handlers.distributions import resized
 from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.stack import active_handlers, apply_stack
 from pymc_svi.handlers.values import Drawn, as_site_value
@@ -290,7 +290,7 @@ class _Scan:
         laws = [as_plain_tensor(body.traced[name].dist).owner.inputs for name in names]
         drawn_before = set(ancestors([parameter for law in laws for parameter in law]))
         noise = [rv for rv in random_variables(list(exprs.values())) if rv not in drawn_before]
-        stacked_noise = [change_dist_size(rv, (self.length,), expand=True) for rv in noise]
+        stacked_noise = [resized(rv, (self.length,), expand=True) for rv in noise]
         other = [name for name in values if name in body.values]
         placeholders = [*body.inputs, *(body.values[name] for name in other), *noise]
         read = [*self.xs, *(values[name] for name in other), *stacked_noise]

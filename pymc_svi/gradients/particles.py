@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import pytensor.tensor as pt
-from pymc.distributions.shape_utils import change_dist_size
 from pytensor.compile import view_op
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.traversal import toposort
@@ -15,6 +14,7 @@ from pytensor.tensor.random.type import RandomType
 from pymc_svi.gradients.named_dims import without_named_dims
 from pymc_svi.gradients.rebuilding import with_known_lengths
 from pymc_svi.gradients.vectorize import vectorize
+from pymc_svi.handlers.distributions import resized
 
 __all__ = ["random_variables", "vectorize_draws"]
 
@@ -89,7 +89,7 @@ def vectorize_draws(
             fixed.update(inp for inp in node.inputs if inp not in random)
         elif isinstance(node.op, RNGConsumerOp):
             draw = _draw_of(node)
-            batched[draw] = _as_index(change_dist_size(draw, (n,), expand=True))
+            batched[draw] = _as_index(resized(draw, (n,), expand=True))
             random.add(draw)
     if batched:
         vectorized = vectorize(outputs, {v: v for v in fixed} | batched)

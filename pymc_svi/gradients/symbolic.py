@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pymc.distributions.distribution import SymbolicRandomVariable
-from pymc.distributions.shape_utils import change_dist_size
 from pymc.distributions.timeseries import (
     GARCH11RV,
     AutoRegressiveRV,
@@ -30,6 +29,7 @@ from pymc_svi.gradients.pathwise import (
     register_rsample,
     rsample,
 )
+from pymc_svi.handlers.distributions import resized
 
 __all__ = ["rsample_graph"]
 
@@ -111,7 +111,7 @@ def _with_noise_outside(node: Apply) -> list[Variable]:
             )
         inputs = graph_replace(inputs, outside, strict=False)
         noise = draw.owner.op.make_node(fresh_rng(), *inputs).outputs[1]
-        noise = change_dist_size(noise, (args.n_steps,), expand=True)
+        noise = resized(noise, (args.n_steps,), expand=True)
         replace[draw] = draw.type()
         args.inner_in_seqs.append(replace[draw])
         args.outer_in_seqs.append(noise)

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytensor.tensor as pt
 from pymc.distributions.continuous import FlatRV, HalfFlatRV
-from pymc.distributions.shape_utils import change_dist_size
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace, vectorize_graph
 from pytensor.tensor.random.type import RandomType
@@ -26,6 +25,7 @@ from pymc_svi.gradients import fresh_rng, vectorize_draws
 from pymc_svi.gradients.named_dims import without_named_dims
 from pymc_svi.guides.spaces import constrain, prior_center, unconstrain
 from pymc_svi.handlers import Site
+from pymc_svi.handlers.distributions import resized
 from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.values import as_site_value
 
@@ -222,7 +222,7 @@ def init_to_median(site: Site, *, num_samples: int = 15) -> Variable:
     if isinstance(site.dist.type, XTensorType):
         values = _over_labelled_draws(site.dist, unconstrain(site, site.dist), num_samples)
     else:
-        draws = change_dist_size(site.dist, (num_samples,), expand=True)
+        draws = resized(site.dist, (num_samples,), expand=True)
         one = site.dist.type()
         [values] = vectorize_graph([unconstrain(site, one)], {one: draws})
     return constrain(site, pt.median(values, axis=0))
@@ -262,7 +262,7 @@ def init_to_mean(site: Site, *, num_samples: int = 1_000) -> Variable:
         return init_to_uniform(site)
     if isinstance(site.dist.type, XTensorType):
         return _over_labelled_draws(site.dist, site.dist, num_samples).mean(axis=0)
-    return change_dist_size(site.dist, (num_samples,), expand=True).mean(axis=0)
+    return resized(site.dist, (num_samples,), expand=True).mean(axis=0)
 
 
 @_with_settings

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
+from pymc.distributions.custom import CustomSymbolicDistRV
 from pymc.distributions.shape_utils import change_dist_size
 
 # PyMC's table of default transforms has no public name.
@@ -23,6 +24,7 @@ __all__ = [
     "default_transform_of",
     "fresh",
     "is_distribution",
+    "resized",
     "support_ndim",
     "with_batch_shape",
     "with_dim_length",
@@ -60,13 +62,40 @@ def fresh(rv: Variable) -> Variable:
     return node.clone_with_new_inputs(inputs).outputs[node.outputs.index(rv)]
 
 
+def resized(rv: Variable, shape: tuple[Any, ...], *, expand: bool = False) -> Variable:
+    """Return a distribution like ``rv`` with another batch shape, drawing independently of it.
+
+    Parameters
+    ----------
+    rv : Variable
+        The distribution.
+    shape : tuple
+        The batch shape.
+    expand : bool, default False
+        Whether the shape comes before that of ``rv``, instead of taking its place.
+    """
+    new = change_dist_size(rv, shape, expand=expand)
+    if not isinstance(rv.owner.op, CustomSymbolicDistRV):
+        return new
+    # PyMC resizes pm.CustomDist(dist=...) with the parameters that it was made with, not with those
+    # that have taken their place since.
+    node = new.owner
+    inputs = [
+        made if i == 0 or isinstance(made.type, RandomType) else own
+        for i, (made, own) in enumerate(zip(node.inputs, rv.owner.inputs, strict=True))
+    ]
+    with_own = node.clone_with_new_inputs(inputs).outputs[node.outputs.index(new)]
+    with_own.name = new.name
+    return with_own
+
+
 def with_batch_shape(rv: Variable, shape: tuple[Any, ...]) -> Variable:
     """Return a distribution like ``rv`` with another batch shape, drawing independently of it."""
     if isinstance(rv.type, XTensorType):
         return fresh(rv)
     if batch_shape(rv) == tuple(shape):
         return fresh(rv)
-    return change_dist_size(rv, new_size=tuple(shape))
+    return resized(rv, tuple(shape))
 
 
 def with_dim_length(rv: Variable, dim: str, length: int) -> Variable:

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytensor
 import pytensor.tensor as pt
-from pymc.distributions.shape_utils import change_dist_size
 from pymc.variational.minibatch_rv import MinibatchRandomVariable
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
@@ -29,7 +28,7 @@ from pymc_svi.errors import sentence
 from pymc_svi.evaluation import evaluate
 from pymc_svi.handlers import Handler, Site
 from pymc_svi.handlers.core import Program, built_model, run_program
-from pymc_svi.handlers.distributions import batch_shape
+from pymc_svi.handlers.distributions import batch_shape, resized
 from pymc_svi.objectives import Loss
 from pymc_svi.trainer.dependence import follows
 from pymc_svi.trainer.feeds import DataFeed
@@ -178,7 +177,7 @@ def _resize(site: Site, plan: Plan) -> None:
     for axis, dim in enumerate(site.dims[: len(shape)]):
         if dim in plan.dims:
             shape[axis] = plan.n_rows
-    site.dist = change_dist_size(rv, tuple(shape))
+    site.dist = resized(rv, tuple(shape))
     site.dist.name = rv.name
     if site.value is rv:
         site.value = site.dist

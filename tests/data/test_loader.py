@@ -12,6 +12,7 @@ import pandas
 import polars
 import pyarrow
 import pymc as pm
+import pytensor
 import pytest
 import scipy.sparse
 import xarray as xr
@@ -338,6 +339,18 @@ def test_columns_of_any_type_need_not_be_contiguous(dtype, n_rows):
     rows = np.asarray(Columns(list(values.T)))
     assert rows.dtype == dtype
     np.testing.assert_array_equal(rows, values)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+def test_whole_numbers_beside_others_leave_them_in_the_precision_of_the_fit(kind, tmp_path):
+    table = pyarrow.table({"x": Y, "n": np.arange(10), "b": Y > 3})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    with pytensor.config.change_flags(floatX=kind):
+        columns = {"X": ["x", "n", "b"], "whole": ["n", "b"]}
+        loader = DataLoader.from_parquet(tmp_path, columns, batch_size=10, shuffle=False)
+        batch = next(iter(loader))
+    assert (batch["X"].dtype, batch["whole"].dtype) == (kind, "int64")
+    np.testing.assert_array_equal(batch["X"], np.column_stack([Y, np.arange(10), Y > 3]))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

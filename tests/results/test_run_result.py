@@ -163,7 +163,9 @@ def test_cloudpickle_keeps_a_result_whole(exact, built):
     for result, site in ((exact, "mu"), (built[1], "weights")):
         again = cloudpickle.loads(cloudpickle.dumps(result))
         assert again.state == result.state
-        draws = (each.sample_posterior(5, random_seed=1).posterior[site] for each in (again, result))
+        draws = (
+            each.sample_posterior(5, random_seed=1).posterior[site] for each in (again, result)
+        )
         xr.testing.assert_identical(*draws)
 
 

@@ -124,6 +124,29 @@ def test_batches_average_to_the_full_loss_and_gradient(case, batch_size, shuffle
         np.testing.assert_allclose(mean, expected, rtol=1e-10, atol=1e-10)
 
 
+def test_a_custom_dist_along_the_dim_of_the_rows_has_the_parameters_of_the_batch():
+    def built(law) -> pm.Model:
+        with pm.Model(coords={"row": range(7)}) as model:
+            X_ = pm.Data("X", np.zeros((7, 3)))
+            y_ = pm.Data("y", np.zeros(7), dims="row")
+            law((X_ * pm.Normal("w", 0, 1, shape=3)).sum(-1), observed=y_, dims="row")
+        return model
+
+    def custom(mean, **kwargs):
+        pm.CustomDist("obs", mean, dist=shifted, **kwargs)
+
+    def same(mean, **kwargs):
+        pm.Normal("obs", mean + 1.0, 1.0, **kwargs)
+
+    found, expected = (
+        losses_and_gradients(model, AutoNormal(model), DataLoader({"X": X, "y": Y}, 4))
+        for model in (built(custom), built(same))
+    )
+    for a, b in zip(found, expected, strict=True):
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-10)
+
+
 @pytest.mark.parametrize("batch_size", [5, 4])
 def test_terms_of_local_latents_average_to_their_full_sum(batch_size):
     # Noise is drawn for each row of a batch, so the guide's sd is made tiny: what is left is exact.
