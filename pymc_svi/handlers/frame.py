@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytensor.tensor as pt
 from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.traversal import ancestors
 
 from pymc_svi.errors import SiteError, sentence
 from pymc_svi.handlers.values import describe_shape
 
-__all__ = ["Frame", "check_same_plate", "checked_indices"]
+__all__ = ["Frame", "check_same_plate", "checked_indices", "differs_by_batch"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,9 @@ class Frame:
         Which ones these are.
     dim_name : str or None
         The PyMC dim it stands for.
+    length : Variable or None
+        How many repetitions there are as an expression, where that is another number at each step;
+        ``size`` is then that of the first one.
 
     Examples
     --------
@@ -49,6 +53,7 @@ class Frame:
     subsample_size: int
     indices: Any
     dim_name: str | None = None
+    length: Variable | None = None
 
     def renamed(self, name: str) -> Frame:
         """Return the same plate under another name.
@@ -69,6 +74,18 @@ class Frame:
     def is_subsampled(self) -> bool:
         """Whether only a part of the repetitions is present."""
         return self.subsample_size != self.size
+
+    @property
+    def extent(self) -> Any:
+        """How many repetitions are present: a number, or an expression where it is not always the same."""
+        return self.subsample_size if self.length is None or self.is_subsampled else self.length
+
+
+def differs_by_batch(size: Any) -> bool:
+    """Whether a size is an expression of arrays that do not have as many rows in each batch."""
+    return isinstance(size, Variable) and any(
+        getattr(variable, "rows_differ", False) for variable in ancestors([size])
+    )
 
 
 def check_same_plate(first: Frame, second: Frame) -> None:

@@ -33,7 +33,7 @@ def broadcast(site: Site, frame: Frame) -> None:
     if isinstance(rv.type, XTensorType):
         _fit_named_dim(site, frame)
         return
-    n = frame.subsample_size
+    n = frame.extent if isinstance(frame.extent, int) else None
     whole = batch_shape(rv)
     left = len(whole) - site.event_dim  # what plates are for; the rest makes one element
     old, lengths = (
@@ -52,14 +52,16 @@ def broadcast(site: Site, frame: Frame) -> None:
             sentence(
                 f"Site {site.name!r} does not fit plate {frame.name!r}",
                 found=f"{_described(whole, site.event_dim)}, {found} along dim={frame.dim}",
-                expected=f"{n}, or 1 to be broadcast",
+                expected="the rows of a batch, of which there are not as many in each"
+                if n is None
+                else f"{n}, or 1 to be broadcast",
                 fix=_along_its_length(site, frame, old)
                 or "Index its parameters with the plate's indices (or subsample), or give the plate "
                 "another dim",
             )
         )
     if found is not None and found != n:
-        shape[frame.dim] = n
+        shape[frame.dim] = frame.extent
     if added or (found is not None and found != n):
         site.dist = with_batch_shape(rv, (*shape, *lengths[left:]))
         if site.value is not None:
@@ -143,8 +145,8 @@ def broadcast_factor(site: Site, frame: Frame) -> Variable:
     shape: list[Any] = [1] * (-frame.dim - value.ndim) + [
         value.shape[i] if n is None else n for i, n in enumerate(value.type.shape)
     ]
-    if shape[frame.dim] == 1:
-        shape[frame.dim] = frame.subsample_size
+    if isinstance(shape[frame.dim], int) and shape[frame.dim] == 1:
+        shape[frame.dim] = frame.extent
     elif isinstance(shape[frame.dim], int) and shape[frame.dim] != frame.subsample_size:
         raise SiteError(
             sentence(

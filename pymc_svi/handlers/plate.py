@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
+import pytensor.tensor as pt
 from pytensor.graph.basic import Constant, Variable
 
 from pymc_svi.errors import SiteError, sentence
 from pymc_svi.handlers.core import Handler
-from pymc_svi.handlers.frame import Frame, checked_indices
+from pymc_svi.handlers.frame import Frame, checked_indices, differs_by_batch
 from pymc_svi.handlers.in_plate import broadcast, broadcast_factor, param_axis, taken
 from pymc_svi.handlers.indices import random_subset
 from pymc_svi.handlers.log_prob import as_plain_tensor
@@ -92,6 +93,7 @@ class plate(Handler):
             )
         self.name = name
         self.size, self.dim_name = _size_of(name, size)
+        self.length = size if differs_by_batch(size) else None
         self.subsample_size = self.size if subsample_size is None else int(subsample_size)
         if not 1 <= self.subsample_size <= self.size:
             raise ValueError(
@@ -151,13 +153,16 @@ class plate(Handler):
 
         def default(site: Site) -> None:
             if site.value is None:
-                site.value = (
-                    random_subset(self.size, self.subsample_size)
-                    if self.subsample_size < self.size
-                    else np.arange(self.size)
-                )
+                if self.subsample_size < self.size:
+                    site.value = random_subset(self.size, self.subsample_size)
+                else:
+                    site.value = (
+                        np.arange(self.size) if self.length is None else pt.arange(self.length)
+                    )
 
-        frame = Frame(self.name, dim, self.size, self.subsample_size, None, self.dim_name)
+        frame = Frame(
+            self.name, dim, self.size, self.subsample_size, None, self.dim_name, self.length
+        )
         site = apply_stack(Site("plate", self.name, plates=(frame,), default=default))
         indices = checked_indices(site.outcome, frame)
         frame = replace(frame, indices=indices)
@@ -190,6 +195,15 @@ class plate(Handler):
                 sentence(
                     f"Plate {self.name!r}: a plate that is iterated over cannot be subsampled",
                     fix='Use it as a context manager, "with plate(...) as indices"',
+                )
+            )
+        if self.length is not None:
+            raise ValueError(
+                sentence(
+                    f"Plate {self.name!r}: a plate that is iterated over has one size",
+                    found="the rows of a batch, which are not as many in each",
+                    fix='Use it as a context manager, "with plate(...) as indices", or '
+                    "DataLoader(..., drop_last=True)",
                 )
             )
         return iter(range(self.size))

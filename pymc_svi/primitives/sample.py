@@ -112,12 +112,13 @@ def _in_shape_of_data(dist: Variable, obs: Any) -> Variable:
     """Repeat a distribution that has fewer dimensions than its data, or some of length one."""
     shape = getattr(getattr(obs, "type", obs), "shape", np.shape(obs))
     batch = shape[: len(shape) - support_ndim(dist)]
-    if not is_distribution(dist) or None in batch:
+    if not is_distribution(dist):
         return dist
+    batch = tuple(obs.shape[i] if n is None else n for i, n in enumerate(batch))
     own = batch_shape(dist)
     repeated = len(batch) == len(own) and any(n == 1 != m for n, m in zip(own, batch, strict=True))
     if len(batch) > len(own) or repeated:
-        return with_batch_shape(dist, tuple(batch))
+        return with_batch_shape(dist, batch)
     return dist
 
 

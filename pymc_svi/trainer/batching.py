@@ -125,7 +125,7 @@ class Batched(Handler):
                 if isinstance(value, Variable):
                     self._depends[value] = of_rows
         else:
-            parts = (site.dist, site.value)
+            parts = (site.dist, site.value, site.log_density)  # which a plate repeats
             of_rows = site.name in self.plan.terms or any(
                 self.depends(v) for v in parts if isinstance(v, Variable)
             )

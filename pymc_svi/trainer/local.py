@@ -99,6 +99,7 @@ def _changed(one: Trace, other: Trace) -> set[str]:
         parts = _variables(site, other[name])
         if site.type == "factor" or site.type == "sample":
             compared = parts[:1] if site.is_latent else parts[:2]  # the value is a draw
+            compared += _pairs(site, other[name], "log_density")  # which a plate repeats
             if not all(same_computation(x, y, pairs) for x, y in compared):
                 changed.add(name)
         if site.type in ("param", "data") or site.is_latent:
@@ -107,7 +108,11 @@ def _changed(one: Trace, other: Trace) -> set[str]:
 
 
 def _variables(one: Site, other: Site) -> list[tuple[Variable, Variable]]:
-    pairs = [(getattr(one, of), getattr(other, of)) for of in ("dist", "value", "outcome")]
+    return _pairs(one, other, "dist", "value", "outcome")
+
+
+def _pairs(one: Site, other: Site, *of: str) -> list[tuple[Variable, Variable]]:
+    pairs = [(getattr(one, each), getattr(other, each)) for each in of]
     return [(x, y) for x, y in pairs if isinstance(x, Variable) and isinstance(y, Variable)]
 
 

@@ -9,11 +9,23 @@ import pytensor.tensor as pt
 import pytest
 from scipy.stats import norm
 
-from pymc_svi import SVI, DataLoader, TraceMeanField_ELBO, Trainer, constraints, optim, param, plate
+from pymc_svi import (
+    SVI,
+    DataLoader,
+    TraceEnum_ELBO,
+    TraceMeanField_ELBO,
+    Trainer,
+    constraints,
+    optim,
+    param,
+    plate,
+    sample,
+)
 from pymc_svi.data import DataError
-from pymc_svi.errors import PairingError
+from pymc_svi.errors import PairingError, SiteError
 from pymc_svi.evaluation import evaluation_mode
 from pymc_svi.guides import AutoNormal
+from pymc_svi.handlers import block
 from pymc_svi.trainer.session import build_session
 
 N = 10
@@ -78,6 +90,17 @@ def of_lengths(y):
         pm.CustomDist("of rows", mu, dist=shifted, observed=pt.ones(y.shape[0]))
 
 
+def plated(y):
+    """Statements that are repeated for each row by a plate alone."""
+    mu = pm.Normal("mu", 0.3, 1)
+    with plate("rows", y.shape[0]) as rows:
+        sample("y", pm.Normal.dist(mu, 1.0), obs=y)
+        pm.Potential("each", -((mu - 1.0) ** 2))
+        pm.Potential("row", -((mu - y[rows]) ** 2))
+    with plate("others", 3):
+        pm.Potential("other", -((mu - 2.0) ** 2))
+
+
 def shifted(mu, size):
     return pm.Normal.dist(mu, 1.0, size=size) + 1.0
 
@@ -89,6 +112,7 @@ CASES = {
     "local latents": (local, amortised, {"X": X, "y": Y}),
     "groups and potentials": (grouped, AutoNormal(grouped), {"X": X, "y": Y, "group": GROUP}),
     "terms of lengths": (of_lengths, AutoNormal(of_lengths), {"y": Y}),
+    "a plate of the rows": (plated, AutoNormal(plated), {"y": Y}),
 }
 
 
@@ -160,6 +184,69 @@ def test_terms_of_local_latents_average_to_their_full_sum(batch_size):
     for i in (1, 2):  # gradients; in the loss -eps**2 / 2 of each row is left
         mean = sum(part[i] for part in parts) / len(parts)
         np.testing.assert_allclose(mean, full[i], rtol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [5, 4, 3])
+def test_a_plate_of_the_rows_is_as_long_as_each_batch(batch_size):
+    def model(y):
+        mu = pm.Normal("mu", 0, 1)
+        with plate("cols", 2, dim=-1), plate("rows", y.shape[0], dim=-2) as rows:
+            z = pm.Normal("z", mu, 1.0)
+            pm.Normal("y", z, 1.0, observed=y[rows, None] * np.ones(2))
+
+    def guide(y):
+        pm.Normal("mu", param("loc", 0.3), 1e-9)
+        with plate("cols", 2, dim=-1), plate("rows", y.shape[0], dim=-2):
+            pm.Normal("z", param("slope", 0.4), 1e-9)
+
+    loader = DataLoader({"y": Y}, batch_size=batch_size)
+    parts = losses_and_gradients(model, guide, loader)
+    found = [sum(part[i] for part in parts) / len(parts) for i in (1, 2)]
+    exact = [0.3 + 2 * N * (0.3 - 0.4), 2 * np.sum((0.4 - 0.3) + (0.4 - Y))]
+    np.testing.assert_allclose(found, exact, rtol=1e-6)
+
+
+def test_labels_of_rows_are_summed_out_of_batches_of_one_size():
+    def labelled(y):
+        mu = pm.Normal("mu", [-1.0, 1.0], 1)
+        with plate("rows", y.shape[0]):
+            z = sample("z", pm.Categorical.dist([0.3, 0.7]), infer={"enumerate": "parallel"})
+            pm.Normal("y", mu[z], 1.0, observed=y)
+
+    guide = AutoNormal(block(labelled, hide=["z"]))
+    full, *parts = (
+        found
+        for size in (N, 5)
+        for found in losses_and_gradients(
+            labelled, guide, DataLoader({"y": Y}, size), TraceEnum_ELBO()
+        )
+    )
+    for i, expected in enumerate(full):
+        np.testing.assert_allclose(sum(part[i] for part in parts) / 2, expected, rtol=1e-10)
+    with pytest.raises(PairingError, match="shape is not known.*drop_last=True"):
+        Trainer(SVI(labelled, guide, loss=TraceEnum_ELBO()), DataLoader({"y": Y}, 4)).fit(n=1)
+
+
+def test_what_does_not_have_the_length_of_each_batch_is_named():
+    def fixed(y):
+        with plate("rows", y.shape[0]):
+            pm.Normal("z", np.zeros(4), 1.0, observed=np.zeros(4))
+
+    def repeated(y):
+        for _ in plate("rows", y.shape[0]):
+            pass
+
+    for program, error, message in (
+        (fixed, SiteError, "'z' does not fit plate 'rows'.*not as many in each"),
+        (repeated, ValueError, "iterated over has one size.*drop_last=True"),
+    ):
+
+        def model(y, program=program):
+            pm.Normal("y", pm.Normal("mu"), 1.0, observed=y)
+            program(y)
+
+        with pytest.raises(error, match=message):
+            build_session(SVI(model, AutoNormal(model)), DataLoader({"y": Y}, 4), 0)
 
 
 def test_divergences_in_closed_form_of_local_latents_have_the_weight_of_a_ragged_batch():

@@ -24,6 +24,8 @@ __all__ = ["BatchVariable", "DataFeed", "placeholder"]
 class BatchVariable(DataVariable):
     """An array of a batch whose number of rows is known only when a step runs."""
 
+    rows_differ = True
+
     @property
     def shape(self) -> tuple[Any, ...]:
         """The shape: an expression for the rows, numbers for the rest."""
