@@ -18,7 +18,7 @@ from pymc_svi.guides.continuous import AutoContinuous
 from pymc_svi.guides.spaces import constrain, log_jac_det
 from pymc_svi.handlers import Handler, Site
 from pymc_svi.handlers.core import Program
-from pymc_svi.handlers.log_prob import as_plain_tensor, rv_log_prob, scaled_and_masked
+from pymc_svi.handlers.log_prob import as_plain_tensor, density_given, scaled_and_masked
 
 __all__ = ["NeuTraReparam"]
 
@@ -168,7 +168,7 @@ class _OnNoise(Handler):
             raise
         # The density of the sites comes in the place of that of the noise.
         self.terms = [log_det, 0.5 * (noise**2).sum() + 0.5 * self.neutra.size * np.log(2 * np.pi)]
-        self.sites = points
+        self.noise, self.sites = noise, points
         return self
 
     def process_message(self, site: Site) -> None:
@@ -177,7 +177,7 @@ class _OnNoise(Handler):
             return
         point = self.sites[site.name]
         site.value = constrain(site, point)
-        log_prob = rv_log_prob(site.dist, site.value)
+        log_prob = density_given(site.dist, site.value, [self.noise])
         self.terms.append(scaled_and_masked(log_prob, site.scale, site.mask).sum())
         jacobian = log_jac_det(site, point)
         if jacobian is not None:

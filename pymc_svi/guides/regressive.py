@@ -26,7 +26,7 @@ from pymc_svi.guides.spaces import (
 from pymc_svi.handlers import Site
 from pymc_svi.handlers.core import Program
 from pymc_svi.handlers.distributions import default_transform_of
-from pymc_svi.handlers.log_prob import as_plain_tensor, density_given, is_composed, rv_log_prob
+from pymc_svi.handlers.log_prob import as_plain_tensor, density_given
 from pymc_svi.handlers.values import as_site_value
 from pymc_svi.primitives import init_seed, param
 
@@ -166,10 +166,7 @@ def _prior_density(
 ) -> Variable:
     """Return the log-density of a stretched draw of the prior, from that of the draw."""
     x = as_site_value(constrain(site, u), site.dist, site.name, site.dims)
-    if is_composed(site.dist):
-        terms = [density_given(site.dist, x, upstream), stretched]
-    else:
-        terms = [as_plain_tensor(rv_log_prob(site.dist, x)), stretched]
+    terms = [density_given(site.dist, x, upstream), stretched]
     jacobian = log_jac_det(site, u)
     if jacobian is not None:
         terms.append(jacobian)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pymc.distributions.distribution import PartialObservedRV
 from pytensor.graph.basic import Variable
 
-from pymc_svi.handlers.log_prob import rv_log_prob, zero
+from pymc_svi.handlers.log_prob import density_given, zero
 from pymc_svi.handlers.site import Site
 
 __all__ = ["is_partly_observed", "observed_part"]
@@ -49,7 +49,7 @@ def observed_part(
     site.part_of = observed_rv.name.removesuffix("_observed")
     if is_partly_observed(observed_rv):
         whole = observed_rv.owner.inputs[0]
-        site.log_density_at = lambda value: rv_log_prob(whole, join(value))
+        site.log_density_at = lambda value: density_given(whole, join(value), site.drawn())
     return site
 
 

@@ -53,7 +53,8 @@ def site_log_prob(site: Site) -> Variable:
         return as_plain_tensor(site.value)
     if site.type != "sample":
         return zero()
-    return rv_log_prob(site.dist, site.value)
+    drawn = site.drawn() if is_composed(site.dist) else ()
+    return density_given(site.dist, site.value, drawn)
 
 
 def rv_log_prob(rv: Variable, value: Variable) -> Variable:
@@ -109,7 +110,7 @@ def is_composed(rv: Variable) -> bool:
 
 
 def density_given(rv: Variable, value: Variable, drawn: Sequence[Variable]) -> Variable:
-    """Elementwise log-probability under a composed law whose parents are draws.
+    """Elementwise log-probability under a law whose parents are draws.
 
     PyMC derives the density of a composed variable, a random walk, a variable with named dims, by
     searching its graph for random variables. Where the parents of a site are draws themselves,
@@ -117,6 +118,8 @@ def density_given(rv: Variable, value: Variable, drawn: Sequence[Variable]) -> V
     variable of its own and evaluate the law of the site at numbers that nothing else has seen.
     So it is derived at placeholders, and the draws are put in their place.
     """
+    if not drawn or not is_composed(rv):
+        return rv_log_prob(rv, value)
     upstream = set(ancestors([rv])) - {rv}
     placeholders = {draw: draw.type() for draw in drawn if draw in upstream}
     [law] = graph_replace([rv], placeholders, strict=False) if placeholders else [rv]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -113,6 +113,8 @@ class Site:
     part_of: str | None = None
     log_density: Variable | None = None
     log_density_at: Callable[[Any], Variable] | None = field(default=None, repr=False)
+    # The draws that the law may depend on, known to the trace that the site is in.
+    drawn: Callable[[], Sequence[Variable]] = field(default=tuple, repr=False)
     draw: Callable[[], Variable] | None = field(default=None, repr=False)
     constraint: Any = None
     init: Any = None

@@ -88,6 +88,11 @@ class Trace(Mapping[str, Site]):
                 )
             )
         self._sites[site.name] = site
+        site.drawn = self._drawn
+
+    def _drawn(self) -> list[Variable]:
+        """Return the values that the laws of other sites are conditioned on."""
+        return [site.value for site in self.values() if site.is_latent]
 
     def sites(self, *types: str, where: Callable[[Site], bool] | None = None) -> list[Site]:
         """Return the sites of the given types, all without any, for which ``where`` is True.

@@ -23,5 +23,6 @@ def derive_densities(traced: Trace, drawn: Sequence[Variable]) -> None:
         The values that the laws of its sites are conditioned on.
     """
     for site in traced.sites("sample"):
-        if site.log_density is None and is_composed(site.dist):
+        given = site.log_density is not None or site.log_density_at is not None
+        if not given and is_composed(site.dist):
             site.log_density = density_given(site.dist, site.value, drawn)

@@ -86,6 +86,14 @@ def imputed():
     pm.Gamma("y", 2.0, pt.exp(m), observed=data)
 
 
+def imputed_vectors():
+    m = pm.Normal("m", shape=2)
+    rows = np.ma.masked_invalid([[1.0, np.nan], [0.5, 0.3]])
+    pm.MvNormal("y", m, np.eye(2) + 0.5, observed=rows)
+    walk = np.ma.masked_invalid([0.2, np.nan, np.nan, 0.7])
+    pm.GaussianRandomWalk("walk", m[0], pt.exp(m[1]), init_dist=pm.Normal.dist(), observed=walk)
+
+
 def multivariate():
     x = pm.MvNormal("x", np.zeros(2), cov=[[1.0, 0.5], [0.5, 2.0]])
     pm.GaussianRandomWalk("walk", mu=x[0], sigma=0.5, init_dist=pm.Normal.dist(), steps=3)
@@ -115,6 +123,7 @@ KINDS = [
     zero_sum,
     with_dims,
     imputed,
+    imputed_vectors,
     multivariate,
     user_transforms,
     xtensors,

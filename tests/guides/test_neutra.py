@@ -65,6 +65,24 @@ def test_the_density_is_that_of_the_model_with_the_change_of_variables(as_built)
     assert neutra.transform_sample(np.zeros((2, 5, 2)))["x"].shape == (2, 5)
 
 
+def walk():
+    a, b = pm.HalfNormal("a"), pm.HalfNormal("b")
+    start = pm.MvNormal.dist(np.zeros(2), np.eye(2))
+    chol = pm.math.stack([[a, 0.0], [0.0, b]])
+    pm.MvGaussianRandomWalk("x", np.zeros(2), chol=chol, init_dist=start, steps=1)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_density_of_a_walk_is_that_at_the_noise_and_no_other():
+    noise, scale = np.array([0.7, -1.1, 0.3, 0.2, -0.4, 0.9]), np.full(6, 0.5)
+    neutra = NeuTraReparam(AutoDiagonalNormal(walk), {"auto_loc": np.zeros(6), "auto_scale": scale})
+    a, b, *x = 0.5 * noise
+    values = {"a_log__": a, "b_log__": b, "x": np.reshape(x, (2, 2))}
+    expected = built(walk).compile_logp()(values) + np.log(scale).sum()
+    mine = built(neutra.reparam(walk)).compile_logp()({"auto_shared_latent": noise})
+    np.testing.assert_allclose(mine, expected)
+
+
 def test_the_density_under_a_flow_is_that_of_finite_differences():
     guide = AutoIAFNormal(bounded, num_flows=2, init_scale=0.7)
     svi = SVI(bounded, guide)

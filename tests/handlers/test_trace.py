@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pymc as pm
+import pytensor
 import pytest
 from scipy import stats
 
@@ -101,6 +102,24 @@ def test_log_prob_sum_counts_the_sites_of_a_filter(kind):
         found = tr.log_prob_sum(lambda site, names=names: site.name in names)
         assert float(found.eval()) == pytest.approx(sum(parts[n] for n in names), abs=1e-6)
     assert float(tr.log_prob_sum().eval()) == pytest.approx(sum(parts.values()), abs=1e-6)
+
+
+@pytest.mark.filterwarnings("error")
+def test_densities_of_walks_are_those_at_the_draws_of_their_parents():
+    """PyMC's search for random variables would go on into the parents, and draw them anew."""
+
+    def walk():
+        a, b = pm.HalfNormal("a"), pm.HalfNormal("b")
+        start = pm.MvNormal.dist(np.zeros(2), np.eye(2))
+        chol = pm.math.stack([[a, 0.0], [0.0, b]])
+        pm.MvGaussianRandomWalk("x", np.zeros(2), chol=chol, init_dist=start, steps=3)
+
+    tr = traced(walk)
+    values = [*(tr[name].value for name in ("a", "b", "x")), tr.log_prob_sum()]
+    a, b, x, total = pytensor.function([], values, mode="FAST_COMPILE")()
+    expected = stats.halfnorm.logpdf([a, b]).sum() + stats.norm.logpdf(x[0]).sum()
+    expected += stats.norm.logpdf(np.diff(x, axis=0), scale=[a, b]).sum()
+    assert float(total) == pytest.approx(expected)
 
 
 def test_table_of_shapes_has_names_of_dims_and_shapes_of_log_probabilities():
