@@ -525,7 +525,7 @@ def _check_program(role: str, program: Any) -> None:
     raise TypeError(
         sentence(
             f"SVI: the {role} is not a program",
-            found=repr(program),
+            found=type(program).__name__ if isinstance(program, Mapping) else repr(program),
             expected="a function that creates PyMC variables, or a pm.Model",
             fix=". ".join(ways),
         )

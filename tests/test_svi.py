@@ -12,6 +12,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
+import xarray as xr
 from scipy import stats
 
 from pymc_svi import SVI, SVIState, Trace_ELBO, TraceEnum_ELBO, constraints, optim, param
@@ -366,6 +367,12 @@ def test_what_is_no_program_is_refused(program):
         SVI(program, normal_mean_guide)
     with pytest.raises(TypeError, match=r"SVI: the guide is not a program.*AutoNormal\(model\)"):
         SVI(normal_mean, program)
+
+
+def test_a_posterior_in_the_place_of_the_model_is_named_not_printed():
+    posterior = xr.DataTree.from_dict({"/posterior": xr.Dataset({"mu": ("draw", np.zeros(5))})})
+    with pytest.raises(TypeError, match="Found: DataTree. Expected: a function"):
+        SVI(posterior, normal_mean_guide)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import pytensor
-from pytensor.gradient import NullTypeGradError
+from pytensor.gradient import DisconnectedInputError, NullTypeGradError
 from pytensor.graph.basic import Variable
 
-from pymc_svi.errors import SiteError, sentence
+from pymc_svi.errors import SiteError, quoted, sentence
 
 __all__ = ["differentiated"]
 
@@ -48,6 +48,15 @@ def differentiated(
     """
     try:
         return pytensor.grad(value, list(variables), disconnected_inputs=disconnected)
+    except DisconnectedInputError as error:
+        raise SiteError(
+            sentence(
+                f"The loss does not change with {quoted(_without_effect(value, variables))}",
+                expected="a derivative: a site of a flat prior needs data, and a param has none "
+                "where it is only compared, or rounded",
+                fix="Give the site a proper prior or data, or leave it out",
+            )
+        ) from error
     except _NO_GRADIENT as error:
         without = [name for name, term in (terms or {}).items() if _has_none(term, variables)]
         side, _, site = without[0].partition(": ") if without else ("", "", "")
@@ -61,6 +70,13 @@ def differentiated(
                 "guide whose sites need none: sample(name, dist, infer={'score_function': True})",
             )
         ) from error
+
+
+def _without_effect(value: Variable, variables: Sequence[Variable]) -> list[str]:
+    gradients = pytensor.grad(
+        value, list(variables), disconnected_inputs="ignore", return_disconnected="none"
+    )
+    return [str(v.name) for v, g in zip(variables, gradients, strict=True) if g is None]
 
 
 def _has_none(term: Variable, variables: Sequence[Variable]) -> bool:

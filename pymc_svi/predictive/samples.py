@@ -107,6 +107,8 @@ def stacked(
             for name, values in samples.data_vars.items()
         }
         return {name: _flat(values) for name, values in named.items()}, shape, named
+    if not isinstance(samples, Mapping):
+        raise TypeError(_not_samples(samples))
     arrays = {name: np.asarray(values) for name, values in samples.items()}
     lengths = {name: len(values) for name, values in arrays.items()}
     if not arrays or len(set(lengths.values())) != 1:
@@ -146,6 +148,20 @@ def _with_chains(samples: xr.Dataset) -> xr.Dataset:
             )
         )
     return samples if "chain" in samples.dims else samples.expand_dims("chain")
+
+
+def _not_samples(found: Any) -> str:
+    fix = "The model comes first, then the samples" if callable(found) else ""
+    if isinstance(found, pm.Model):
+        fix = "The model comes first, then the samples"
+    elif hasattr(found, "sample_posterior"):
+        fix = "Draw them first: result.sample_posterior(1_000)"
+    return sentence(
+        "posterior_samples are not draws",
+        found=type(found).__name__,
+        expected="a dict of arrays, an xarray.Dataset, or a DataTree with a posterior",
+        fix=fix,
+    )
 
 
 def _flat(values: xr.DataArray) -> np.ndarray:

@@ -155,6 +155,8 @@ class SVIRunResult:
         traced = run.trace
         names = [*run.guided, *(site.name for site in traced.sites("deterministic"))]
         of_rows = frozenset() if given else self._find_of_rows()
+        if isinstance(return_sites, str):
+            return_sites = [return_sites]
         names = _chosen(names, return_sites, of_rows)
         values = draw_function({name: traced[name].value for name in names})(draws, random_seed)
         params = {name: value for name, value in self.params.items() if name in self._params}

@@ -37,6 +37,15 @@ def test_the_site_without_a_gradient_is_named(model):
         SVI(model, AutoNormal(model)).init(random_seed=0)
 
 
+def test_a_flat_prior_without_data_is_told():
+    def model():
+        pm.Flat("x")
+        pm.Normal("z")
+
+    with pytest.raises(SiteError, match="does not change with 'x_auto_loc'.*flat prior"):
+        SVI(model, AutoNormal(model)).init(random_seed=0)
+
+
 def test_guides_that_follow_the_density_of_the_model_tell_it_too():
     with pytest.raises(SiteError, match="has no gradient. Found: .*Solver"):
         SVI(black_box, AutoDAIS(black_box)).init(random_seed=0)

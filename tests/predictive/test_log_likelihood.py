@@ -72,6 +72,14 @@ def test_scales_and_total_sizes_are_left_out_and_masked_elements_are_zero():
     np.testing.assert_allclose(masked, plain * mask)
 
 
+def test_what_is_not_draws_is_told(built, posterior):
+    with pytest.raises(TypeError, match="Found: Model. .* The model comes first, then the samples"):
+        log_likelihood(posterior, built)
+    result = SVI(built, AutoNormal(built)).run(1, random_seed=0, progressbar=False)
+    with pytest.raises(TypeError, match="Found: SVIRunResult. .*result.sample_posterior"):
+        Predictive(built, result)
+
+
 def test_mistakes_are_told():
     def model(y=None):
         mu = pm.Normal("mu", 0.0, 1.0)

@@ -281,6 +281,7 @@ def test_return_sites_chooses_what_is_returned(built):
     assert set(everything.posterior_predictive.data_vars) == {"y", "mean"}
     chosen = result.sample_posterior_predictive(draws=3, random_seed=1, return_sites=["mean"])
     assert set(chosen.posterior_predictive.data_vars) == {"mean"}
+    assert set(result.sample_posterior(3, return_sites="mean").posterior.data_vars) == {"mean"}
     with pytest.raises(SiteError, match="the model has no site 'men'.*Did you mean 'mean'"):
         result.sample_posterior_predictive(draws=3, return_sites=["men"])
 
