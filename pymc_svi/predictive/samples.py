@@ -95,6 +95,8 @@ def stacked(
     if isinstance(samples, xr.DataTree):
         samples = samples["posterior"] if "posterior" in samples else samples
         samples = samples.to_dataset()
+    if not isinstance(samples, Mapping):
+        raise TypeError(_not_samples(samples))
     if not isinstance(samples, xr.Dataset) and any(
         isinstance(values, xr.DataArray) for values in samples.values()
     ):
@@ -107,8 +109,6 @@ def stacked(
             for name, values in samples.data_vars.items()
         }
         return {name: _flat(values) for name, values in named.items()}, shape, named
-    if not isinstance(samples, Mapping):
-        raise TypeError(_not_samples(samples))
     arrays = {name: np.asarray(values) for name, values in samples.items()}
     lengths = {name: len(values) for name, values in arrays.items()}
     if not arrays or len(set(lengths.values())) != 1:
@@ -143,7 +143,7 @@ def _with_chains(samples: xr.Dataset) -> xr.Dataset:
         raise ValueError(
             sentence(
                 "posterior_samples: there is no dim of draws",
-                found=f"the dims {quoted(samples.dims)}",
+                found=f"the dims {quoted(map(str, samples.dims))}",
                 expected="'chain' and 'draw', or 'sample'",
             )
         )
