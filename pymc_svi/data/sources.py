@@ -30,10 +30,20 @@ class BatchSource(Protocol):
         """Yield the batches of one epoch; the same ones for the same epoch and seed."""
 
 
-def as_named(batch: Any, names: Sequence[str] | None = None) -> Mapping[str, Any]:
+def as_named(
+    batch: Any, names: Sequence[str] | None = None, where: str = "A batch"
+) -> Mapping[str, Any]:
     """Return a batch as a dict: a bare array is called ``""``, tuples get the names given."""
     if isinstance(batch, Mapping):
         return batch
+    if batch is None or isinstance(batch, str | bytes | set | frozenset | int | float):
+        raise DataError(
+            sentence(
+                f"{where} is neither a dict of arrays nor an array",
+                found=f"{batch!r} of type {type(batch).__name__}",
+                fix='Yield dicts such as {"X": X, "y": y}',
+            )
+        )
     if isinstance(batch, tuple | list):
         if names is not None and len(names) == len(batch):
             return dict(zip(names, batch, strict=True))
@@ -41,7 +51,7 @@ def as_named(batch: Any, names: Sequence[str] | None = None) -> Mapping[str, Any
             return {"": batch[0]}
         raise DataError(
             sentence(
-                "A batch is a tuple without names",
+                f"{where} is a tuple without names",
                 found=f"{len(batch)} arrays",
                 fix='Yield dicts such as {"X": X, "y": y}, or pass names=["X", "y"]',
             )
@@ -73,8 +83,8 @@ class Stream:
         """Yield the batches as they come."""
         if self.once and epoch > 0:
             return
-        for batch in self._batches:
-            yield as_named(batch, self._names)
+        for number, batch in enumerate(self._batches):
+            yield as_named(batch, self._names, f"Batch {number} of epoch {epoch}")
 
 
 class Restarted:

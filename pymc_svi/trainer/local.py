@@ -49,6 +49,8 @@ def rows_of_batch(model: Program, plan: Plan) -> Plan:
     """
     at = _at_length(plan, 0)
     short = _traced(model, at)
+    if plan.rows is None:
+        _check_values(short)
     shapes = {name: known_shape(site.dist) for name, site in short.latent.items()}
     candidates = [name for name, shape in shapes.items() if at.rows in shape]
     longer = None
@@ -80,6 +82,23 @@ def rows_of_batch(model: Program, plan: Plan) -> Plan:
     _warn_of_priors(short, at, local, changed)
     terms = {name for name in changed if name not in short.latent}
     return replace(plan, local=frozenset(local), terms=frozenset(terms))
+
+
+def _check_values(traced: Trace) -> None:
+    """Check that data fit their distributions while the lengths of a batch are numbers.
+
+    Raises
+    ------
+    SiteError
+        If the values of a site do not.
+    """
+    for site in traced.observed.values():
+        try:
+            _ = site.log_prob
+        except SiteError:
+            raise
+        except Exception:  # what else is wrong with a density is told where it is needed
+            continue
 
 
 def _observed_rows(traced: Trace, plan: Plan) -> set[str]:

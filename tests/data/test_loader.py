@@ -217,6 +217,8 @@ def test_a_misspelt_column_of_a_batch_is_suggested():
         ({"z": Y}, "other columns"),
         ({"y": np.arange(10)}, "another dtype"),
         ({"y": X}, "another shape"),
+        (None, "Batch 2 of epoch 0 is neither a dict.*NoneType"),
+        ((Y, Y), "Batch 2 of epoch 0 is a tuple without names"),
     ],
 )
 def test_a_bad_batch_of_a_stream_is_an_error(bad, message, prefetch):

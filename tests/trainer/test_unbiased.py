@@ -227,6 +227,13 @@ def test_labels_of_rows_are_summed_out_of_batches_of_one_size():
         Trainer(SVI(labelled, guide, loss=TraceEnum_ELBO()), DataLoader({"y": Y}, 4)).fit(n=1)
 
 
+def test_data_that_do_not_fit_are_named_with_batches_of_several_lengths_too():
+    loader = DataLoader({"X": X, "y": Y[:, None]}, batch_size=4)
+    message = r"'y': its value does not fit its distribution. Found: a value of shape \(4, 1\)"
+    with pytest.raises(SiteError, match=message):
+        build_session(SVI(regression, AutoNormal(regression)), loader, 0)
+
+
 def test_what_does_not_have_the_length_of_each_batch_is_named():
     def fixed(y):
         with plate("rows", y.shape[0]):
