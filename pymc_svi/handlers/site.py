@@ -69,6 +69,8 @@ class Site:
         The log-density as a function of the value, beside a ``log_density`` that is written in
         the noise of one particular draw: for a site that is given another value, or is run
         again on the same one with its params held.
+    drawn : callable
+        Gives the draws that the law may depend on, known to the trace that the site is in.
     draw : callable, optional
         Makes a draw of the site where ``dist`` alone does not: of a site that stands for many
         steps, each of which depends on the one before.
@@ -113,7 +115,6 @@ class Site:
     part_of: str | None = None
     log_density: Variable | None = None
     log_density_at: Callable[[Any], Variable] | None = field(default=None, repr=False)
-    # The draws that the law may depend on, known to the trace that the site is in.
     drawn: Callable[[], Sequence[Variable]] = field(default=tuple, repr=False)
     draw: Callable[[], Variable] | None = field(default=None, repr=False)
     constraint: Any = None
