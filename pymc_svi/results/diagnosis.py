@@ -27,6 +27,8 @@ __all__ = ["Diagnosis", "diagnose"]
 _BLOCKS = 20
 # A guide is told apart from the posterior by less than this: nobody would act on it.
 _NATS = 0.1
+# Draws whose sd is at most this many times their precision are all the same.
+_ROUNDING = 64
 
 _RICHER = "a richer guide, such as AutoMultivariateNormal or a flow, AutoIAFNormal"
 
@@ -122,12 +124,11 @@ class Diagnosis:
         Returns
         -------
         xarray.Dataset
-            By site name.
+            By site name. Elements that are the same in all draws, such as the diagonal of a
+            correlation matrix, are not off.
         """
         sites = {name: self.sites[name].to_dataset() for name in self.sites.children}
-        return xr.Dataset(
-            {n: (s["corrected_mean"] - s["mean"]) / s["corrected_sd"] for n, s in sites.items()}
-        )
+        return xr.Dataset({name: _shift(site) for name, site in sites.items()})
 
     def __str__(self) -> str:
         lines = [
@@ -209,6 +210,14 @@ def diagnose(
         log_weights=smoothed,
         step_up=step_up or _RICHER,
     )
+
+
+def _shift(site: xr.Dataset) -> xr.DataArray:
+    """Return the shift of the mean of a site, in sds; none where the draws differ by rounding."""
+    rounding = _ROUNDING * np.finfo(site["mean"].dtype).eps
+    is_constant = site["sd"] <= rounding * np.abs(site["mean"])
+    shift = (site["corrected_mean"] - site["mean"]) / site["corrected_sd"]
+    return shift.where(~is_constant, 0.0)
 
 
 def _smoothed(log_ratios: np.ndarray) -> tuple[np.ndarray, float]:

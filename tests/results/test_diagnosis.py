@@ -164,6 +164,19 @@ def test_sites_whose_elements_have_a_fixed_sum_are_judged():
     assert set(found.sites) == {"p", "effect"}
 
 
+def test_elements_that_are_the_same_in_all_draws_are_not_off():
+    def model():
+        pm.LKJCorr("chol", n=3, eta=2.0)  # a Cholesky factor, of rows of length 1
+
+    found = result_at(model, AutoNormal(model)).diagnose(2_000, random_seed=0)
+    is_constant = np.triu(np.ones((3, 3), dtype=bool), k=1)
+    is_constant[0, 0] = True
+    shift = found.shifts()["chol"].values
+    np.testing.assert_array_equal(shift[is_constant], 0.0)
+    assert (shift[~is_constant] != 0.0).all()
+    assert found.sites["chol"]["corrected_sd"].values[0, 0] > 0, "their rounding has an sd"
+
+
 def test_what_cannot_be_judged_is_refused():
     def model(y):
         mu = pm.Normal("mu", 0.0, 1.0)
