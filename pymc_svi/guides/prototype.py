@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
 from pymc.pytensorf import find_rng_nodes, reseed_rngs
+from pytensor.compile.executor import Function
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
@@ -127,15 +128,10 @@ class Prototype:
         self._model, self._arguments = model, (args, kwargs)
         self._init_loc_fn = init_loc_fn
         self._run = _Run(model, init_loc_fn, args, kwargs)
-        first = self._run(0)
+        sites = self._run.trace
         self.latents = {
-            name: Latent(
-                name,
-                value.shape,
-                _unconstrained_dims(self._run.trace[name], value),
-                self._run.trace[name],
-            )
-            for name, value in first.unconstrained.items()
+            name: Latent(name, shape, _unconstrained_dims(sites[name], len(shape)), sites[name])
+            for name, shape in self._run.shapes().items()
         }
 
     @property
@@ -231,21 +227,45 @@ class _Run:
         with no_handlers(), given:
             self.trace = trace(model).get_trace(*args, **kwargs)
         self.left_out = given.left_out
+        self.unconstrained = given.unconstrained
         self.names = list(given.unconstrained)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the latent sites in unconstrained space.
+
+        They are found without the data of observed sites, which may still be those of before
+        where a fitted guide is to predict for new rows.
+        """
+        known = {name: value.type.shape for name, value in self.unconstrained.items()}
+        unknown = {n: self.unconstrained[n].shape for n, shape in known.items() if None in shape}
+        if unknown:
+            values = pytensor.function([], list(unknown.values()), mode=quick_mode())()
+            known |= {n: tuple(map(int, v)) for n, v in zip(unknown, values, strict=True)}
+        return known
+
+    @cached_property
+    def scored(self) -> list[Site]:
+        """The sites whose log-probability at the start is to be finite."""
         # That a site is impossible at one draw of what will be summed out says nothing.
         drawn = {as_plain_tensor(self.trace[name].value) for name in self.left_out}
-        self.scored = [
+        return [
             site
             for site in self.trace.sites("sample", "factor")
             if drawn.isdisjoint(ancestors([site.log_prob]) if drawn else ())
         ]
+
+    @cached_property
+    def _compute(self) -> Function:
         outputs = [
-            *given.unconstrained.values(),
+            *self.unconstrained.values(),
             *(as_plain_tensor(self.trace[name].value) for name in self.names),
             *(site.log_prob.sum() for site in self.scored),
         ]
-        self._compute = pytensor.function([], outputs, mode=quick_mode())
-        self._rngs = find_rng_nodes(self._compute.maker.fgraph.outputs)
+        return pytensor.function([], outputs, mode=quick_mode())
+
+    @cached_property
+    def _rngs(self) -> list[Variable]:
+        return find_rng_nodes(self._compute.maker.fgraph.outputs)
 
     @property
     def is_random(self) -> bool:
@@ -324,8 +344,8 @@ def check_continuous(site: Site) -> None:
         )
 
 
-def _unconstrained_dims(site: Site, value: np.ndarray):
-    same_ndim = site.dims is not None and len(site.dims) == value.ndim
+def _unconstrained_dims(site: Site, ndim: int):
+    same_ndim = site.dims is not None and len(site.dims) == ndim
     return site.dims if same_ndim and acts_on_elements(site.transform) else None
 
 

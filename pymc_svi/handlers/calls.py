@@ -21,7 +21,7 @@ from pymc_svi.errors import (
     sentence,
 )
 
-__all__ = ["check_call", "explain_call", "explain_missing_model", "telling_data"]
+__all__ = ["check_call", "explain_call", "explain_missing_model", "name_here", "telling_data"]
 
 # Their messages say what to do; a list of arguments would only hide it.
 _CLEAR = (SiteError, PairingError, InitializationError, DataError)
@@ -43,12 +43,13 @@ _INDEX = (
     "write pt.as_tensor(Y)[rows], or subsample(Y)."
 )
 
-# Arguments that Pyro and NumPyro have where draws are made, and how they are called here.
+# Arguments that Pyro, NumPyro and PyMC have where draws are made, and how they are called here.
 _HABITS = {
     "num_samples": "draws",
     "sample_shape": "draws",
     "rng_key": "random_seed",
     "rng_seed": "random_seed",
+    "var_names": "return_sites",
 }
 _MODEL = (
     "A function that creates PyMC variables runs inside a model: write with handlers.seed(rng_seed=0), "
@@ -94,12 +95,7 @@ def check_call(
         known = signature.parameters
         found = f"{len(args)} positional argument{'' if len(args) == 1 else 's'}"
         unknown = [k for k in kwargs if k not in known]
-        guesses = [
-            f" What is {k} elsewhere is {_HABITS[k]} here."
-            if k in _HABITS
-            else did_you_mean(k, [*known, *options])
-            for k in unknown
-        ]
+        guesses = [name_here(k) or did_you_mean(k, [*known, *options]) for k in unknown]
         raise TypeError(
             sentence(
                 f"The program {_name(program)} does not take these arguments: {error}",
@@ -109,6 +105,22 @@ def check_call(
             )
             + "".join(guesses)
         ) from None
+
+
+def name_here(name: str) -> str:
+    """Say how an argument of other packages is called here.
+
+    Parameters
+    ----------
+    name : str
+        Its name there.
+
+    Returns
+    -------
+    str
+        A sentence after a space; nothing if the name is not known.
+    """
+    return f" What is {name} elsewhere is {_HABITS[name]} here." if name in _HABITS else ""
 
 
 def explain_call(error: Exception, program: Callable, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -221,6 +233,7 @@ def telling_data(program: Any) -> Iterator[None]:
             error.add_note(
                 f"The data of the model are {', '.join(shapes)}. If pm.set_data changed the number "
                 "of rows of one, it has to change those of all, of the observed data too: "
-                "np.zeros(n) will do to predict."
+                "np.zeros(n) will do to predict. Observed data with dims or shape=mu.shape in the "
+                "model can stay as they are to predict."
             )
         raise

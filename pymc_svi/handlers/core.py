@@ -9,8 +9,8 @@ from typing import Any, Self, cast
 
 import pymc as pm
 
-from pymc_svi.errors import sentence
-from pymc_svi.handlers.calls import check_call, explain_call, explain_missing_model
+from pymc_svi.errors import quoted, sentence
+from pymc_svi.handlers.calls import check_call, explain_call, explain_missing_model, name_here
 from pymc_svi.handlers.site import Site
 from pymc_svi.handlers.stack import STACK
 from pymc_svi.handlers.walk import walk_model
@@ -195,9 +195,11 @@ def run_program(program: Program, *args, **kwargs) -> Any:
             raise TypeError(
                 sentence(
                     "A built pm.Model takes no arguments",
-                    found=f"{len(args)} positional and {len(kwargs)} keyword arguments",
+                    found=f"{len(args)} positional and {len(kwargs)} keyword arguments"
+                    + (f", {quoted(kwargs)}" if kwargs else ""),
                     fix="Change its data with pm.set_data, or write the model as a function of them",
                 )
+                + "".join(map(name_here, kwargs))
             )
         return walk_model(program)
     if isinstance(program, Handler):

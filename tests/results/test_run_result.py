@@ -193,6 +193,14 @@ def test_a_number_of_draws_goes_by_name_where_the_model_takes_arguments(exact, b
             result.sample_posterior_predictive(50)
 
 
+def test_names_of_arguments_that_are_other_ones_here_are_told(exact, built):
+    for result in (exact, built[1]):
+        with pytest.raises(TypeError, match="What is num_samples elsewhere is draws here"):
+            result.sample_posterior(num_samples=50)
+        with pytest.raises(TypeError, match="What is var_names elsewhere is return_sites here"):
+            result.sample_posterior_predictive(var_names=["y"])
+
+
 def test_auxiliary_sites_of_a_guide_are_not_part_of_the_posterior():
     def model():
         pm.Normal("x")
@@ -273,6 +281,27 @@ def test_built_model_on_new_data(data):
     assert_covariance(
         predictions["y"].values[0], design @ data.cov @ design.T + data.noise**2 * np.eye(3)
     )
+
+
+@pytest.mark.parametrize("family", [AutoNormal, AutoMultivariateNormal])
+@pytest.mark.parametrize("of", ["dims", "shape"])
+def test_rows_are_predicted_where_observed_data_are_still_those_of_the_fit(data, family, of):
+    with pm.Model(coords={"row": np.arange(len(data.y)), "feature": ["a", "b"]}) as model:
+        X = pm.Data("X", data.X, dims=("row", "feature"))
+        w = pm.Normal("w", dims="feature")
+        mean = pm.Deterministic("mean", X @ w)
+        length = {"dims": "row"} if of == "dims" else {"shape": mean.shape}
+        pm.Normal("y", mean, 1.0, observed=data.y, **length)
+    result = SVI(model, family(model), compile_kwargs=FAST).run(1, **SETTINGS)
+    new = np.array([[1.0, 2.0], [0.0, 0.0], [-1.0, 3.0]])
+    with model:
+        pm.set_data({"X": new}, coords={"row": np.arange(3)})
+    tree = result.sample_posterior_predictive(draws=10_000, random_seed=1)
+    predicted, w = tree.posterior_predictive, tree.posterior["w"].values[0]
+    np.testing.assert_allclose(predicted["mean"].values[0], w @ new.T)
+    noise = (predicted["y"] - predicted["mean"].values).values[0]
+    assert_mean(noise, np.zeros(3))
+    assert_covariance(noise, np.eye(3))
 
 
 def test_return_sites_chooses_what_is_returned(built):
