@@ -205,7 +205,7 @@ def _report(given, rates, cpu_rates, streams) -> str:
         "scan draws them with replacement, which needs no order of the rows. What a step takes more "
         "for more rows is the way to memory: random rows are in the caches of the processor up to "
         "some ten thousand, and then no longer. The order of the rows is made by a second thread. With "
-        "`buffer_size=` rows are shuffled within blocks: memory is read in pages that are in use.",
+        "`buffer_size=` rows are shuffled within blocks of runs of 16 rows, which share lines of memory.",
     ]
     if streams:
         lines += [

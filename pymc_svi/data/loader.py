@@ -66,10 +66,13 @@ class DataLoader:
     dim : str, optional
         The dim of an ``xarray.Dataset`` along which the rows lie; it need not be the first.
     buffer_size : int, optional
-        Shuffle rows within blocks of this many, which come in random order. By default any row of
-        arrays in memory may come at any place, and blocks of arrays on disk have about a hundred
-        batches. Where the blocks of arrays in memory begin is random too. Some ten thousand rows are read faster than rows from all over millions; rows that
-        are in order in the data, by time or by class, are better shuffled as a whole.
+        Shuffle rows within blocks of this many. By default any row of arrays in memory may come at
+        any place, and blocks of arrays on disk, which come in random order, have about a hundred
+        batches. A block of arrays in memory is made of runs of 16 neighbouring rows from all over
+        the data. Blocks of some ten thousand rows are read faster than rows from all over
+        millions. Where neighbours are alike, as rows that are sorted by group, so are the
+        batches of a block, a little, and the gradients are somewhat noisier than if shuffled as a
+        whole.
 
     Raises
     ------

@@ -66,6 +66,18 @@ def test_an_order_within_blocks_has_each_row_once_and_a_part_is_a_part_of_it(n, 
     np.testing.assert_array_equal(part, whole[start:stop])
 
 
+def test_a_block_is_like_the_whole_though_neighbours_stay_together():
+    n, block = 100_003, 4_800
+    orders = [rows_in_blocks(n, block, [seed], 0, n) for seed in range(20)]
+    blocks = [part for rows in orders for part in np.split(rows, range(block, n, block))[:-1]]
+    for rows in blocks:
+        assert np.sum(~np.isin((rows + 1) % n, rows)) <= block // 16  # ends of runs
+    # Where the rows are sorted by one of two labels, a block has as much of each as 300 runs have.
+    share = np.array([np.mean(rows < n // 2) for rows in blocks])
+    assert abs(share.mean() - 0.5) < 4 * 0.5 / np.sqrt(300 * len(blocks))
+    assert 0.8 < share.std() / (0.5 / np.sqrt(300)) < 1.2
+
+
 def test_within_blocks_each_row_comes_at_each_position_and_beside_each_neighbour():
     loader = DataLoader({"x": np.zeros(11)}, batch_size=2, buffer_size=4)
     orders = np.array([loader.order(epoch) for epoch in range(4_400)])
