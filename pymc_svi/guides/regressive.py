@@ -26,6 +26,7 @@ from pymc_svi.guides.spaces import (
 from pymc_svi.handlers import Site
 from pymc_svi.handlers.core import Program
 from pymc_svi.handlers.distributions import default_transform_of
+from pymc_svi.handlers.imputation import is_partly_observed
 from pymc_svi.handlers.log_prob import as_plain_tensor, density_given
 from pymc_svi.handlers.values import as_site_value
 from pymc_svi.primitives import init_seed, param
@@ -94,6 +95,7 @@ class AutoRegressive(AutoGuide):
     def begin(self, prototype: Prototype):
         """Return the function that draws one site."""
         for latent in prototype.latents.values():
+            _check_prior(latent.site)
             _check_transform(latent.site)
         before: list[Site] = []
 
@@ -142,6 +144,18 @@ class AutoRegressive(AutoGuide):
             return loc + scale * u, log_density(u), lambda value: log_density((value - loc) / scale)
 
         return draw
+
+
+def _check_prior(site: Site) -> None:
+    """Refuse elements that are missing from a vector: their law is that given the others."""
+    if is_partly_observed(site.dist):
+        raise SiteError(
+            sentence(
+                f"AutoRegressive: site {site.name!r} has the missing elements of a vector, of which "
+                "there is no draw without the observed ones",
+                fix="Use AutoNormal for it, as a part of an AutoGuideList",
+            )
+        )
 
 
 def _check_transform(site: Site) -> None:

@@ -23,6 +23,7 @@ from tests.guides.test_latent_kinds import (
     KINDS,
     bounds_that_depend_on_other_sites,
     imputed,
+    imputed_vectors,
     multivariate,
     ordered_vector,
     pymc_logp,
@@ -202,8 +203,9 @@ def test_hierarchical_density_is_that_of_its_normals(kind):
     np.testing.assert_allclose(pymc_logp(kind, points) + losses, log_q, rtol=1e-6, atol=1e-6)
 
 
-# Priors whose transform is not that of their distribution; see the last of the mistakes.
-REGRESSIVE = [kind for kind in KINDS if kind not in (ordered_vector, user_transforms)]
+# Priors whose transform is not that of their distribution, or without draws; see the last mistakes.
+WITHOUT = (ordered_vector, user_transforms, imputed_vectors)
+REGRESSIVE = [kind for kind in KINDS if kind not in WITHOUT]
 
 
 @quiet
@@ -283,6 +285,12 @@ def test_init_scale_must_be_positive(family):
 def test_a_transform_that_the_prior_does_not_respect_is_refused():
     with pytest.raises(ValueError, match="site 'x' has a transform of the model's own.*Ordered"):
         trace(AutoRegressive(ordered_vector)).get_trace()
+
+
+@quiet
+def test_missing_elements_of_a_vector_have_no_draw_of_the_prior():
+    with pytest.raises(ValueError, match="'y_unobserved' has the missing elements of a vector"):
+        trace(AutoRegressive(imputed_vectors)).get_trace()
 
 
 # --- the fitted law --------------------------------------------------------------------------------
