@@ -30,7 +30,7 @@ def main() -> None:
                 pass
     else:
         X, y = regression(given.rows)
-        buffer_size = 200 * BATCH if given.how == "buffered" else None
+        buffer_size = 50 * BATCH if given.how == "buffered" else None
         loader = DataLoader(
             {"X": X, "y": y}, batch_size=BATCH, drop_last=True, buffer_size=buffer_size
         )

@@ -26,7 +26,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "minibatch.md"
 OURS = "pymc_svi, `Trainer`"
 PEERS = {
     OURS: ("benchmarks.minibatch.ours", "", None),
-    "the same with `buffer_size=51_200`": ("benchmarks.minibatch.ours", "buffered", None),
+    "the same with `buffer_size=12_800`": ("benchmarks.minibatch.ours", "buffered", None),
     "NumPyro, Python loop over jitted `update`": ("benchmarks.minibatch.numpyro_peer", "loop", 1),
     "the same in float64": ("benchmarks.minibatch.numpyro_peer", "loop_x64", 1),
     "NumPyro, `lax.scan` that indexes inside": ("benchmarks.minibatch.numpyro_peer", "scan", 1),
