@@ -143,11 +143,11 @@ class Cut:
         """
         left: Batch = {}
         with ExitStack() as reading:
-            if ahead is not None:
-                tables = read_ahead(iter(tables), Pace(), _TABLES_AHEAD)
-                reading.enter_context(closing(tables))
-            parts = self._parts(tables, ahead)
-            if ahead is not None:
+            if ahead is None:
+                parts = self._parts(tables, None)
+            else:
+                read = read_ahead(iter(tables), Pace(), _TABLES_AHEAD)
+                parts = self._parts(reading.enter_context(closing(read)), ahead)
                 parts = reading.enter_context(closing(read_ahead(parts, ahead, _BLOCKS_AHEAD)))
             for part in parts:
                 block = part.block(left)

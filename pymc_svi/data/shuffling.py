@@ -59,7 +59,7 @@ def rows_in_blocks(n: int, block: int, words: Sequence[int], start: int, stop: i
     Parameters
     ----------
     n, block : int
-        The number of rows, of all and of a block.
+        The number of rows, of all and of a block, which has whole runs and so up to 15 fewer.
     words : sequence of int
         The seed.
     start, stop : int
@@ -72,15 +72,16 @@ def rows_in_blocks(n: int, block: int, words: Sequence[int], start: int, stop: i
     [8, 1, 0, 9, 7, 6, 5, 4, 2, 3]
     """
     stop = min(stop, n)
-    run = math.gcd(_ROWS_OF_A_RUN, block)  # so that blocks have whole runs
+    run = min(_ROWS_OF_A_RUN, block)
+    block -= block % run
     shift = int(np.random.default_rng([*words, 0]).integers(n))
+    of_runs = np.random.SeedSequence([*words, 1])
     parts = [np.empty(0, dtype=np.int64)]
     for number in range(start // block, -(-stop // block)):
         first = number * block
         size = min(block, n - first)
         within = np.random.SeedSequence([*words, 2, number])
         positions = rows_in_order(size, within, max(0, start - first), min(size, stop - first))
-        of_runs = np.random.SeedSequence([*words, 1])
         runs = rows_in_order(n // run, of_runs, first // run, (first + size) // run)
         # The rows behind the last whole run are the last of all.
         begins = np.append(run * runs, n // run * run)
