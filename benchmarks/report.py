@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.launch import REGIMES
-from benchmarks.peers import OURS, PEERS
+from benchmarks.peers import OURS, OURS_FLOAT32, PEERS
 from benchmarks.problems import PROBLEMS, elbo
 
 __all__ = ["TARGETS", "Row", "machine", "markdown", "rows", "save", "targets"]
@@ -54,7 +54,7 @@ class Row:
     speed : tuple, optional
         Warm steps/s: median, least and most of all repeats.
     ratio : tuple, optional
-        Our warm speed over this library's, in the same round: median, least and most.
+        Our warm speed over this library's, in the same precision and round: median, least and most.
     cpu_ratio : tuple, optional
         The same with seconds of CPU time, which other processes on the machine change less.
     elbo : float, optional
@@ -109,8 +109,9 @@ def _row(records: list[Mapping], problem: str, peer: str, steps: int) -> Row:
         row.refit = median(refits)
     if speeds := _speeds(good, "steps_per_s"):
         row.speed = _spread([v for values in speeds.values() for v in values])
-    if peer != OURS:
-        ours = [r for r in records if (r["problem"], r["peer"]) == (problem, OURS)]
+    if peer not in (OURS, OURS_FLOAT32):
+        pair = problem, PEERS[peer].beside
+        ours = [r for r in records if (r["problem"], r["peer"]) == pair]
         row.ratio = _ratio(ours, good, "steps_per_s")
         row.cpu_ratio = _ratio(ours, good, "steps_per_cpu_s")
     last = good[-1]["result"]
@@ -206,8 +207,9 @@ def _cells(row: Row) -> tuple[str, ...]:
         value += " (losses)"
     if row.elbo_steps is not None:
         value += f" (after {row.elbo_steps:,})"
-    ratios = map(_ratio_cell, (row.ratio, row.cpu_ratio))
-    return (title, *cold, refit, speed, value, *(ratios if row.peer != OURS else ("", "")))
+    own = row.peer in (OURS, OURS_FLOAT32)
+    ratios = ("", "") if own else map(_ratio_cell, (row.ratio, row.cpu_ratio))
+    return (title, *cold, refit, speed, value, *ratios)
 
 
 def _ratio_cell(ratio: tuple[float, float, float] | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 
 import pymc as pm
+import pytensor
 
 from benchmarks.minibatch.problem import BATCH, COLUMNS, measure, options, regression
 from pymc_svi import SVI, DataLoader, Trainer, optim
@@ -20,6 +21,8 @@ def model(X, y):
 def main() -> None:
     """Measure."""
     given = options()
+    if given.how == "float32":
+        pytensor.config.floatX = "float32"
     if given.folder:
         columns = {"X": [f"x{i}" for i in range(COLUMNS)], "y": "y"}
         loader = DataLoader.from_parquet(
@@ -29,7 +32,7 @@ def main() -> None:
             for _ in loader:  # decode all
                 pass
     else:
-        X, y = regression(given.rows)
+        X, y = (array.astype(pytensor.config.floatX) for array in regression(given.rows))
         buffer_size = 50 * BATCH if given.how == "buffered" else None
         loader = DataLoader(
             {"X": X, "y": y}, batch_size=BATCH, drop_last=True, buffer_size=buffer_size

@@ -27,6 +27,7 @@ OURS = "pymc_svi, `Trainer`"
 PEERS = {
     OURS: ("benchmarks.minibatch.ours", "", None),
     "the same with `buffer_size=12_800`": ("benchmarks.minibatch.ours", "buffered", None),
+    "the first in float32": ("benchmarks.minibatch.ours", "float32", None),
     "NumPyro, Python loop over jitted `update`": ("benchmarks.minibatch.numpyro_peer", "loop", 1),
     "the same in float64": ("benchmarks.minibatch.numpyro_peer", "loop_x64", 1),
     "NumPyro, `lax.scan` that indexes inside": ("benchmarks.minibatch.numpyro_peer", "scan", 1),
@@ -201,9 +202,9 @@ def _report(given, rates, cpu_rates, streams) -> str:
     ]
     lines += [
         "",
-        "pymc_svi goes through the rows without repeating any in an epoch, in float64; NumPyro's "
-        "scan draws them with replacement, which needs no order of the rows. What a step takes more "
-        "for more rows is the way to memory: random rows are in the caches of the processor up to "
+        "pymc_svi goes through the rows without repeating any in an epoch, in float64, which is its "
+        "default, unless it is said otherwise; NumPyro's scan draws them with replacement, which needs "
+        "no order of the rows. What a step takes more for more rows is the way to memory: random rows are in the caches of the processor up to "
         "some ten thousand, and then no longer. The order of the rows is made by a second thread. With "
         "`buffer_size=` rows are shuffled within blocks of runs of 16 rows, which share lines of memory.",
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["OURS", "PEERS", "Peer"]
+__all__ = ["OURS", "OURS_FLOAT32", "PEERS", "Peer"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Peer:
         cache. Without one every process is a first one.
     max_steps : int, optional
         Most steps of a fit, for libraries that would take minutes; times are extrapolated.
+    beside : str
+        Which of ours it is compared with: the one of its precision.
     """
 
     name: str
@@ -36,12 +38,20 @@ class Peer:
     arguments: tuple[str, ...] = ()
     disk_cache: bool = False
     max_steps: int | None = None
+    beside: str = "pymc_svi"
 
 
-OURS = "pymc_svi"
+OURS, OURS_FLOAT32 = "pymc_svi", "pymc_svi_float32"
 
 _ALL = (
     Peer(OURS, "pymc_svi", "benchmarks.peers.ours", disk_cache=True),
+    Peer(
+        OURS_FLOAT32,
+        "pymc_svi, float32",
+        "benchmarks.peers.ours",
+        arguments=("--float32",),
+        disk_cache=True,
+    ),
     Peer("pmfit", "pm.fit", "benchmarks.peers.pmfit_peer", disk_cache=True),
     Peer(
         "pymc_extras",
@@ -50,7 +60,13 @@ _ALL = (
         environment="pymc_extras",
         disk_cache=True,
     ),
-    Peer("numpyro", "NumPyro", "benchmarks.peers.numpyro_peer", environment="numpyro"),
+    Peer(
+        "numpyro",
+        "NumPyro",
+        "benchmarks.peers.numpyro_peer",
+        environment="numpyro",
+        beside=OURS_FLOAT32,
+    ),
     Peer(
         "numpyro_x64",
         "NumPyro, float64",
@@ -58,6 +74,13 @@ _ALL = (
         environment="numpyro",
         arguments=("--x64",),
     ),
-    Peer("pyro", "Pyro", "benchmarks.peers.pyro_peer", environment="pyro", max_steps=1_000),
+    Peer(
+        "pyro",
+        "Pyro",
+        "benchmarks.peers.pyro_peer",
+        environment="pyro",
+        max_steps=1_000,
+        beside=OURS_FLOAT32,
+    ),
 )
 PEERS: Mapping[str, Peer] = {peer.name: peer for peer in _ALL}

@@ -1,6 +1,8 @@
-"""pymc_svi."""
+"""pymc_svi; with ``--float32`` in single precision."""
 
 from __future__ import annotations
+
+import sys
 
 import pymc as pm
 import pytensor
@@ -37,6 +39,8 @@ def _fitted(problem, model, params) -> dict:
 
 
 if __name__ == "__main__":
+    if "--float32" in sys.argv:
+        pytensor.config.floatX = "float32"
     version = getattr(pymc_svi, "__version__", "?")
     main(
         fit,

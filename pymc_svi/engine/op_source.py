@@ -123,7 +123,7 @@ def _gather_rows(source: Source, node: Apply) -> Iterable[str] | None:
         return None
     if isinstance(first, slice) or first.type.ndim != 1 or first.type.dtype not in _INTEGERS:
         return None
-    function = source.refer(take_rows, "take_rows 1")
+    function = source.refer(take_rows, "take_rows 2")
     rows = f"{source.name(x)}, {source.name(first)}"
     return [f"{source.new(node.outputs[0])} = {function}({rows})"]
 

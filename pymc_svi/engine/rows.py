@@ -54,7 +54,7 @@ def _taken(x, rows, out):
     for i in range(-_ROWS_AHEAD, len(rows)):
         if i + _ROWS_AHEAD < len(rows):
             row = first + rows[i + _ROWS_AHEAD] * size
-            for address in range(row, row + size + _LINE - 1, _LINE):
+            for address in range(row & -_LINE, row + size, _LINE):
                 _ask_for(address)
         if i >= 0:
             row = rows[i] if rows[i] >= 0 else rows[i] + n

@@ -40,52 +40,100 @@ def spread(limit, n=600):
     return np.concatenate([rng.uniform(-limit, limit, n), rng.normal(size=n), magnitudes(-40, 0)])
 
 
-# The function, its exact value, where to look, and how many units in the last place it may miss.
+# The function, its exact value, where to look in each precision, and how many units in the last
+# place it may miss.
 FUNCTIONS = {
-    "exp": (pt.exp, exact_exp, spread(708.0), 1.1),
-    "log": (pt.log, EXACT.ln, np.r_[magnitudes(-744, 709), magnitudes(-0.7, 0.7)], 1.1),
-    "log1p": (pt.log1p, exact_log1p, np.r_[magnitudes(-80, 709), -magnitudes(-40, -1e-6)], 1.1),
-    "softplus": (pt.softplus, exact_softplus, spread(700.0), 2.0),
-    "sigmoid": (pt.sigmoid, exact_sigmoid, spread(700.0), 2.5),
+    "exp": (pt.exp, exact_exp, {"float64": spread(708.0), "float32": spread(87.0)}, 1.1),
+    "log": (
+        pt.log,
+        EXACT.ln,
+        {
+            "float64": np.r_[magnitudes(-744, 709), magnitudes(-0.7, 0.7)],
+            "float32": np.r_[magnitudes(-103, 88), magnitudes(-0.7, 0.7)],
+        },
+        1.1,
+    ),
+    "log1p": (
+        pt.log1p,
+        exact_log1p,
+        {
+            "float64": np.r_[magnitudes(-80, 709), -magnitudes(-40, -1e-6)],
+            "float32": np.r_[magnitudes(-80, 88), -magnitudes(-40, -1e-6)],
+        },
+        1.1,
+    ),
+    "softplus": (
+        pt.softplus,
+        exact_softplus,
+        {"float64": spread(700.0), "float32": spread(85.0)},
+        2.0,
+    ),
+    "sigmoid": (
+        pt.sigmoid,
+        exact_sigmoid,
+        {"float64": spread(700.0), "float32": spread(85.0)},
+        2.5,
+    ),
 }
-SPECIAL = np.array(
-    [0.0, -0.0, np.inf, -np.inf, np.nan, 5e-324, 1e-310, -1.0, -2.0, 1.0, 1e308, -1e308, 800, -800]
-)
+DTYPES = ("float64", "float32")
+EDGES = [0.0, -0.0, np.inf, -np.inf, np.nan, -1.0, -2.0, 1.0]
+SPECIAL = {
+    "float64": np.array([*EDGES, 5e-324, 1e-310, 1e308, -1e308, 800, -800]),
+    "float32": np.array([*EDGES, 1e-45, 1e-40, 3e38, -3e38, 100, -110], dtype="float32"),
+}
 
 
 @pytest.fixture(scope="module")
 def compiled():
-    x = pt.vector("x")
+    vectors = {dtype: pt.vector("x", dtype=dtype) for dtype in DTYPES}
     return {
-        name: pytensor.function([x], function(x), mode=training_mode("NUMBA"))
+        (name, dtype): pytensor.function([x], function(x), mode=training_mode("NUMBA"))
         for name, (function, *_) in FUNCTIONS.items()
+        for dtype, x in vectors.items()
     }
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_values_are_as_accurate_as_the_c_librarys(name, compiled):
+def test_values_are_as_accurate_as_the_c_librarys(name, dtype, compiled):
     _, exact, points, ulps = FUNCTIONS[name]
-    found = compiled[name](points)
-    for x, y in zip(points, found, strict=True):
+    given = points[dtype].astype(dtype)
+    found = compiled[name, dtype](given)
+    assert found.dtype == dtype
+    for x, y in zip(given, found, strict=True):
         error = abs(Decimal(float(y)) - exact(Decimal(float(x))))
         assert error <= Decimal(ulps) * Decimal(float(np.spacing(abs(y)))), (x, y)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_infinities_nan_and_the_edges_of_the_range_are_numpys(name, compiled):
-    x = pt.vector("x")
+def test_infinities_nan_and_the_edges_of_the_range_are_numpys(name, dtype, compiled):
+    x = pt.vector("x", dtype=dtype)
     numpys = pytensor.function([x], FUNCTIONS[name][0](x), mode="CVM")
     with np.errstate(all="ignore"):
-        np.testing.assert_allclose(compiled[name](SPECIAL), numpys(SPECIAL), rtol=1e-15)
+        np.testing.assert_allclose(
+            compiled[name, dtype](SPECIAL[dtype]),
+            numpys(SPECIAL[dtype]),
+            rtol={"float64": 1e-15, "float32": 2e-7}[dtype],
+        )
 
 
-def test_results_below_the_smallest_normal_number_keep_what_bits_they_have(compiled):
-    x = np.linspace(-745.0, -708.5, 50)
-    np.testing.assert_allclose(compiled["exp"](x), np.exp(x), rtol=0, atol=5e-324)
+@pytest.mark.parametrize(
+    ("dtype", "points", "smallest"),
+    [
+        ("float64", np.linspace(-745.0, -708.5, 50), 5e-324),
+        ("float32", np.linspace(-103.9, -87.4, 50, dtype="float32"), 1.5e-45),
+    ],
+)
+def test_results_below_the_smallest_normal_number_keep_what_bits_they_have(
+    dtype, points, smallest, compiled
+):
+    found = compiled["exp", dtype](points)
+    np.testing.assert_allclose(found, np.exp(points), rtol=0, atol=smallest)
 
 
-def scalar_ops(*shape, mode):
-    x = pt.tensor("x", shape=shape)
+def scalar_ops(*shape, mode, dtype="float64"):
+    x = pt.tensor("x", dtype=dtype, shape=shape)
     graph = pytensor.function([x], pt.exp(x) + 1, mode=training_mode(mode)).maker.fgraph
     return "".join(str(node.op) for node in graph.apply_nodes)
 
@@ -93,5 +141,6 @@ def scalar_ops(*shape, mode):
 def test_numba_uses_them_for_vectors_of_unknown_or_sufficient_length():
     assert "vector_exp" in scalar_ops(None, mode="NUMBA").lower()
     assert "vector_exp" in scalar_ops(5, 20, mode="NUMBA").lower()
+    assert "vector_exp" in scalar_ops(None, mode="NUMBA", dtype="float32").lower()
     assert "vector_exp" not in scalar_ops(8, mode="NUMBA").lower()
     assert "vector_exp" not in scalar_ops(None, mode="CVM").lower()
