@@ -59,7 +59,8 @@ def rows_in_blocks(n: int, block: int, words: Sequence[int], start: int, stop: i
     Parameters
     ----------
     n, block : int
-        The number of rows, of all and of a block, which has whole runs and so up to 15 fewer.
+        The number of rows, of all and of a block, which has whole runs and so up to 15 fewer. Runs
+        of fewer than 16 rows, where a block is smaller, have a power of two.
     words : sequence of int
         The seed.
     start, stop : int
@@ -71,21 +72,27 @@ def rows_in_blocks(n: int, block: int, words: Sequence[int], start: int, stop: i
     >>> rows_in_blocks(10, 4, [1], 0, 10).tolist()
     [8, 1, 0, 9, 7, 6, 5, 4, 2, 3]
     """
-    stop = min(stop, n)
-    run = min(_ROWS_OF_A_RUN, block)
-    block -= block % run
+    if block >= n:
+        return rows_in_order(n, np.random.SeedSequence(words), start, stop)
+    # Only here: loading the compiler takes a moment.
+    from pymc_svi.data.runs import rows_of_runs
+
+    stop = max(start, min(stop, n))
+    bits = min(_ROWS_OF_A_RUN, block).bit_length() - 1
+    block -= block % (1 << bits)
     shift = int(np.random.default_rng([*words, 0]).integers(n))
+    numbers = range(start // block, -(-stop // block))
+    first_run = numbers.start * block >> bits
+    last_run = min(n, numbers.stop * block) >> bits
     of_runs = np.random.SeedSequence([*words, 1])
-    parts = [np.empty(0, dtype=np.int64)]
-    for number in range(start // block, -(-stop // block)):
+    runs = rows_in_order(n >> bits, of_runs, first_run, last_run)
+    rows = np.empty(stop - start, dtype=np.int64)
+    for number in numbers:
         first = number * block
         size = min(block, n - first)
+        begin, end = max(start, first), min(stop, first + size)
         within = np.random.SeedSequence([*words, 2, number])
-        positions = rows_in_order(size, within, max(0, start - first), min(size, stop - first))
-        runs = rows_in_order(n // run, of_runs, first // run, (first + size) // run)
-        # The rows behind the last whole run are the last of all.
-        begins = np.append(run * runs, n // run * run)
-        parts.append(begins[positions // run] + positions % run)
-    rows = np.concatenate(parts) + shift
-    rows -= n * (rows >= n)
+        positions = rows_in_order(size, within, begin - first, end - first)
+        runs_of_block = runs[(first >> bits) - first_run :][: size >> bits]
+        rows_of_runs(positions, runs_of_block, bits, shift, n, rows[begin - start : end - start])
     return rows
