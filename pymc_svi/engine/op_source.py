@@ -7,6 +7,7 @@ indices: then a line or a short loop does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from pytensor.tensor.subtensor import (
 )
 
 from pymc_svi.engine.products import batched_product, column_product, product
-from pymc_svi.engine.rows import take_rows
+from pymc_svi.engine.rows import row_taker
 
 if TYPE_CHECKING:
     from pymc_svi.engine.linker import Source
@@ -123,7 +124,9 @@ def _gather_rows(source: Source, node: Apply) -> Iterable[str] | None:
         return None
     if isinstance(first, slice) or first.type.ndim != 1 or first.type.dtype not in _INTEGERS:
         return None
-    function = source.refer(take_rows, "take_rows 2")
+    columns = x.type.shape[1:]
+    width = None if None in columns else math.prod(columns)
+    function = source.refer(row_taker(width), f"row_taker 1 {width}")
     rows = f"{source.name(x)}, {source.name(first)}"
     return [f"{source.new(node.outputs[0])} = {function}({rows})"]
 

@@ -6,6 +6,8 @@ takes longer to arrive than to compute with; so each is asked for while those be
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,17 +18,56 @@ from numba.extending import intrinsic, overload
 # What compiles and keeps on disk as PyTensor does has no public name there.
 from pytensor.link.numba.dispatch.basic import numba_njit
 
-__all__ = ["take_rows"]
+__all__ = ["row_taker"]
 
 # How many rows ahead memory is asked for; some ten lines of it can be on their way at a time.
 _ROWS_AHEAD = 16
 # What memory is read in, in bytes.
 _LINE = 64
+# Up to how many numbers of a row are copied by a loop of known length, which is fast.
+_FEW_NUMBERS = 64
 
 
-def take_rows(x: Any, rows: Any) -> Any:
-    """Return ``x[rows]`` for a vector of row numbers, of which negative ones count from the end."""
-    raise NotImplementedError("for compiled code only")
+@cache
+def row_taker(width: int | None = None) -> Callable[[Any, Any], Any]:
+    """Return a function that takes rows of an array in compiled code.
+
+    Parameters
+    ----------
+    width : int, optional
+        How many numbers a row has, if it is known when the code is compiled.
+
+    Returns
+    -------
+    callable
+        ``take_rows(x, rows)`` returns ``x[rows]`` for a vector of row numbers, of which negative ones
+        count from the end.
+    """
+    if width is not None and width > _FEW_NUMBERS:
+        return row_taker()
+
+    def take_rows(x, rows):
+        raise NotImplementedError("for compiled code only")
+
+    @overload(take_rows)
+    def _take_rows(x, rows):
+        if x.layout == "C":
+            copy = _copier_ahead(width)
+
+            def take(x, rows):
+                out = np.empty((len(rows), *x.shape[1:]), dtype=x.dtype)
+                copy(x.reshape((len(x), -1)), rows, out.reshape((len(rows), -1)))
+                return out
+        else:
+
+            def take(x, rows):
+                out = np.empty((len(rows), *x.shape[1:]), dtype=x.dtype)
+                _copy_anyhow(x, rows, out)
+                return out
+
+        return take
+
+    return take_rows
 
 
 @intrinsic
@@ -48,46 +89,37 @@ def _ask_for(typingctx, address):
 
 
 @numba_njit(cache=True)
-def _taken(x, rows, out):
-    """Copy rows of an array that lies in memory row by row, which has two axes as the result has."""
-    n, first, size = len(x), x.ctypes.data, x.shape[1] * x.itemsize
-    for i in range(-_ROWS_AHEAD, len(rows)):
-        if i + _ROWS_AHEAD < len(rows):
-            row = first + rows[i + _ROWS_AHEAD] * size
-            for address in range(row & -_LINE, row + size, _LINE):
-                _ask_for(address)
-        if i >= 0:
-            row = rows[i] if rows[i] >= 0 else rows[i] + n
-            if row < 0 or row >= n:
-                raise IndexError("a row that is asked for does not exist")
-            for j in range(x.shape[1]):
-                out[i, j] = x[row, j]
+def _place(row, n):
+    """Return the place of a row that may be counted from the end."""
+    place = row if row >= 0 else row + n
+    if place < 0 or place >= n:
+        raise IndexError("a row that is asked for does not exist")
+    return place
+
+
+@cache
+def _copier_ahead(width: int | None) -> Callable:
+    """Return what copies rows of an array that lies in memory row by row, and has two axes."""
+
+    @numba_njit(cache=True)
+    def copy(x, rows, out):
+        columns = x.shape[1] if width is None else width
+        n, first, size = len(x), x.ctypes.data, columns * x.itemsize
+        for i in range(-_ROWS_AHEAD, len(rows)):
+            if i + _ROWS_AHEAD < len(rows):
+                begin = first + rows[i + _ROWS_AHEAD] * size
+                for address in range(begin & -_LINE, begin + size, _LINE):
+                    _ask_for(address)
+            if i >= 0:
+                row = _place(rows[i], n)
+                for j in range(columns):
+                    out[i, j] = x[row, j]
+
+    return copy
 
 
 @numba_njit(cache=True)
-def _taken_anyhow(x, rows, out):
+def _copy_anyhow(x, rows, out):
     """Copy rows of a vector or matrix of any layout."""
-    n = len(x)
     for i in range(len(rows)):
-        row = rows[i] if rows[i] >= 0 else rows[i] + n
-        if row < 0 or row >= n:
-            raise IndexError("a row that is asked for does not exist")
-        out[i] = x[row]
-
-
-@overload(take_rows)
-def _take_rows(x, rows):
-    if x.layout == "C":
-
-        def take(x, rows):
-            out = np.empty((len(rows), *x.shape[1:]), dtype=x.dtype)
-            _taken(x.reshape((len(x), -1)), rows, out.reshape((len(rows), -1)))
-            return out
-    else:
-
-        def take(x, rows):
-            out = np.empty((len(rows), *x.shape[1:]), dtype=x.dtype)
-            _taken_anyhow(x, rows, out)
-            return out
-
-    return take
+        out[i] = x[_place(rows[i], len(x))]

@@ -207,6 +207,19 @@ def test_more_rows_than_memory_is_asked_for_ahead(called):
     assert AdvancedSubtensor in called  # of columns
 
 
+def test_rows_of_several_known_widths_in_one_function():
+    rng = np.random.default_rng(7)
+    numbers = np.array([40, 0, -1, 17, 3, 17] * 5)
+    arrays = [rng.normal(size=(41, *rest)) for rest in ((), (3,), (2, 4), (70,))]
+    arrays += [arrays[1].astype("float32"), rng.integers(9, size=(41, 3)), arrays[1][:, ::-1]]
+    shared = [pytensor.shared(array, shape=array.shape, borrow=True) for array in arrays]
+    rows = pt.lvector()
+    found = pytensor.function([rows], [x[rows] for x in shared], mode=training_mode())(numbers)
+    for array, taken in zip(arrays, found, strict=True):
+        np.testing.assert_array_equal(taken, array[numbers])
+        assert taken.dtype == array.dtype
+
+
 @pytest.mark.parametrize("number", [7, -8])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_a_row_that_does_not_exist_is_an_error(number, reverse):
