@@ -40,8 +40,8 @@ class AutoGaussian(AutoGaussianVector):
     ``block(model, hide=[...])``, which leaves the data in sight, rather than ``expose``.
 
     The params are ``auto_loc`` and ``auto_scale`` of length D, the number of unconstrained
-    elements, and ``auto_weights``, the entries of :math:`A`. Drawing takes a triangular solve of
-    size D; the model is to have thousands of latent elements at most.
+    elements, and ``auto_weights``, the entries of :math:`A` if there are any. Drawing takes a
+    triangular solve of size D; the model is to have thousands of latent elements at most.
 
     Parameters
     ----------
@@ -96,8 +96,10 @@ class AutoGaussian(AutoGaussianVector):
         scale = param(
             f"{self.prefix}_scale", lambda: np.full(size, self.init_scale), constraint=positive
         )
-        weights = param(f"{self.prefix}_weights", lambda: np.zeros(len(rows)))
-        matrix = pt.eye(size)[rows, columns].set(weights)
+        matrix = pt.eye(size)
+        if len(rows):
+            weights = param(f"{self.prefix}_weights", lambda: np.zeros(len(rows)))
+            matrix = matrix[rows, columns].set(weights)
         noise = standard_normal(size)
         joint = loc + scale * solve_triangular(
             matrix, noise, lower=True, unit_diagonal=True, b_ndim=1
@@ -140,7 +142,8 @@ class AutoGaussian(AutoGaussianVector):
         """Return the matrix that maps noise to deviations, lower-triangular."""
         scale = np.asarray(params[f"{self.prefix}_scale"])
         matrix = np.eye(len(scale))
-        matrix[self._entries] = params[f"{self.prefix}_weights"]
+        if len(self._entries[0]):
+            matrix[self._entries] = params[f"{self.prefix}_weights"]
         return scale[:, None] * np.linalg.inv(matrix)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
+from pymc.distributions import transforms
 from pymc.distributions.custom import CustomSymbolicDistRV
 from pymc.distributions.shape_utils import change_dist_size
 
@@ -14,6 +15,9 @@ from pymc.distributions.shape_utils import change_dist_size
 from pymc.distributions.transforms import _default_transform
 from pymc.logprob.transforms import Transform
 from pytensor.graph.basic import Variable
+from pytensor.scalar.basic import Exp
+from pytensor.scalar.math import Sigmoid
+from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.random.type import RandomType
 from pytensor.xtensor.shape import Transpose
 from pytensor.xtensor.type import XTensorType
@@ -23,7 +27,9 @@ __all__ = [
     "batch_shape",
     "default_transform_of",
     "fresh",
+    "implied_transform",
     "is_distribution",
+    "pymc_transform_of",
     "resized",
     "support_ndim",
     "with_batch_shape",
@@ -38,8 +44,27 @@ def is_distribution(value: Any) -> bool:
 
 
 def default_transform_of(rv: Variable) -> Transform | None:
+    """Return the transform that fits the support of a distribution: PyMC's, or the implied one."""
+    return pymc_transform_of(rv) or implied_transform(rv)
+
+
+def pymc_transform_of(rv: Variable) -> Transform | None:
     """Return the transform that PyMC gives a random variable of a distribution."""
     return None if rv.owner is None else _default_transform(rv.owner.op, rv)
+
+
+def implied_transform(rv: Variable) -> Transform | None:
+    """Return the transform for a distribution that is written as steps, from the last of them.
+
+    To ``pm.LogitNormal`` and ``CustomDist(dist=...)`` PyMC gives none, though steps that end in
+    ``exp`` or ``sigmoid`` say where the values are.
+    """
+    if rv.owner is None or not isinstance(rv.owner.op, CustomSymbolicDistRV):
+        return None
+    last = rv.owner.op.fgraph.outputs[rv.owner.outputs.index(rv)].owner
+    if last is None or not isinstance(last.op, Elemwise):
+        return None
+    return {Exp: transforms.log, Sigmoid: transforms.logodds}.get(type(last.op.scalar_op))
 
 
 def support_ndim(rv: Variable) -> int:

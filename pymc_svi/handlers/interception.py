@@ -26,7 +26,7 @@ from pytensor.sparse.type import SparseTensorType
 from scipy import sparse
 
 from pymc_svi.errors import SiteError, sentence
-from pymc_svi.handlers.distributions import default_transform_of
+from pymc_svi.handlers.distributions import default_transform_of, pymc_transform_of
 from pymc_svi.handlers.imputation import is_partly_observed, no_density_of_its_own, observed_part
 from pymc_svi.handlers.plates import sized_like_data
 from pymc_svi.handlers.record import remember
@@ -298,12 +298,13 @@ def _put_in_place(kind, var, site) -> None:
 def _transform_of(rv, default_transform, transform):
     """Return the transform that ``Model.create_value_var`` will choose for a variable.
 
-    The handlers need it before the variable is registered.
+    The handlers need it before the variable is registered. Where PyMC chooses none of its own for a
+    distribution, that of its support.
     """
-    if default_transform is UNSET:
-        default_transform = default_transform_of(rv)
     if transform is UNSET:
-        return default_transform
+        return default_transform_of(rv) if default_transform is UNSET else default_transform
+    if default_transform is UNSET:
+        default_transform = pymc_transform_of(rv)
     if transform is not None and default_transform is not None:
         return ChainedTransform([default_transform, transform])
     return transform

@@ -65,7 +65,8 @@ def exact_params(model, mean, cov) -> dict:
 
 
 def n_weights(model) -> int:
-    return trace(AutoGaussian(model)).get_trace()["auto_weights"].shape[0]
+    traced = trace(AutoGaussian(model)).get_trace()
+    return traced["auto_weights"].shape[0] if "auto_weights" in traced else 0
 
 
 @pytest.mark.parametrize("model", [members, as_built(members)], ids=["function", "built"])
@@ -105,6 +106,24 @@ def test_what_a_later_site_joins_is_filled_in():
         pm.Potential("yz", -((y - z) ** 2))
 
     assert n_weights(model) == 3  # x and y, which z is summed out between
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_elements_apart_are_fitted_each_by_itself(n):
+    y = np.array([0.4, -1.0, 2.0])[:n]
+
+    def model():
+        with plate("member", n):
+            mu = pm.Normal("mu", 0.0, 1.0)
+            pm.Normal("y", mu, 0.5, observed=y)
+
+    guide = AutoGaussian(model)
+    params = SVI(model, guide).run(10, random_seed=0, progressbar=False).params
+    assert set(params) == {"auto_loc", "auto_scale"}
+    exact = {"auto_loc": y / 1.25, "auto_scale": np.full(n, 0.2**0.5)}
+    evidence = stats.norm(0.0, 1.25**0.5).logpdf(y).sum()
+    np.testing.assert_allclose(elbo_draws(model, guide, exact, n=20), evidence, atol=1e-9)
+    np.testing.assert_allclose(guide.moments(exact)[1], exact["auto_scale"])
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import pymc.dims as pmd
 import pytensor
 import pytensor.tensor as pt
 import pytest
+from pymc.distributions import transforms
 from pymc.distributions.transforms import Interval, ordered
 from pytensor.graph.replace import vectorize_graph
 from scipy.stats import norm
@@ -26,6 +27,7 @@ from pymc_svi.guides import AutoGaussian, AutoMultivariateNormal, AutoNormal, Au
 from pymc_svi.handlers import trace
 from pymc_svi.results.sampling import draw_function
 from tests.checks import as_built, assert_mean
+from tests.guides.checks import elbo_draws
 
 COORDS = {"city": range(3), "year": range(2)}
 
@@ -103,7 +105,7 @@ def user_transforms():
     pm.Normal("x", 0.0, 1.0, transform=Interval(-1.0, 1.0), initval=0.0)
     pm.HalfNormal("raw", 50.0, default_transform=None, initval=30.0)
     pm.Mixture("m", [0.3, 0.7], [pm.Normal.dist(0, 1), pm.Normal.dist(3, 1)])
-    pm.CustomDist("c", 0.5, dist=lambda p, size: pt.exp(pm.Normal.dist(p, 1.0, size=size)))
+    pm.CustomDist("c", 0.5, dist=lambda p, size: 1.0 + 2.0 * pm.Normal.dist(p, 1.0, size=size))
 
 
 def xtensors():
@@ -143,11 +145,11 @@ def drawn(model, guide, n=7):
         factor += np.tril(rng.normal(0.0, 0.2, (size, size)), -1)
         values = {"auto_loc": loc, "auto_scale_tril": factor}
     elif isinstance(guide, AutoGaussian):
-        start = store.sites["auto_weights"].unconstrained.get_value()
-        weights = rng.normal(0.0, 0.2, start.shape)
-        matrix = np.eye(size)
-        matrix[guide._entries] = weights
-        values = {"auto_loc": loc, "auto_scale": np.diag(factor), "auto_weights": weights}
+        matrix, values = np.eye(size), {"auto_loc": loc, "auto_scale": np.diag(factor)}
+        if "auto_weights" in store.sites:  # elements are coupled
+            start = store.sites["auto_weights"].unconstrained.get_value()
+            values["auto_weights"] = rng.normal(0.0, 0.2, start.shape)
+            matrix[guide._entries] = values["auto_weights"]
         factor = factor @ np.linalg.inv(matrix)
     elif isinstance(guide, AutoStructured):
         values, factor = structured_params(store.sites, loc, rng)
@@ -317,3 +319,35 @@ def test_entropy_is_that_of_the_normal_plus_the_mean_log_jacobian(guide):
     mean_log_jacobian = loc_a + np.sum(weights * np.log(4 * share * (1 - share)))
     entropy = 2 * norm.entropy(scale=0.7) + mean_log_jacobian
     assert_mean(-draws["log_q"], entropy)
+
+
+# --- distributions that are written as steps --------------------------------------------------------
+
+
+def log_normal(mu, size):
+    return pt.exp(pm.Normal.dist(mu, 0.7, size=size))
+
+
+@pytest.mark.parametrize("as_model", [lambda program: program, as_built], ids=["function", "built"])
+@pytest.mark.parametrize(
+    ("site", "scale"),
+    [
+        (lambda: pm.LogitNormal("x", 0.4, 1.3), 1.3),
+        (lambda: pm.CustomDist("x", 0.4, dist=log_normal), 0.7),
+        (lambda: pm.CustomDist("x", 0.4, dist=log_normal, transform=transforms.log), 0.7),
+    ],
+    ids=["LogitNormal", "log-normal", "with a transform"],
+)
+def test_steps_that_end_in_exp_or_sigmoid_say_where_the_values_are(site, scale, as_model):
+    model = as_model(site)
+    guide = AutoNormal(model)
+    # Before the last step both are the same Normal.
+    params = {"x_auto_loc": 0.4, "x_auto_scale": scale}
+    np.testing.assert_allclose(elbo_draws(model, guide, params, n=100), 0.0, atol=1e-9)
+
+
+def test_a_transform_that_is_refused_stays_away():
+    def model():
+        pm.CustomDist("x", 0.4, dist=log_normal, transform=None)
+
+    assert trace(model).get_trace()["x"].transform is None
