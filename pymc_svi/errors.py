@@ -147,9 +147,9 @@ def sentence(what: str, *, found: str = "", expected: str = "", fix: str = "") -
     """
     parts = [what.rstrip(".") + "."]
     if found:
-        parts.append(f"Found: {found}.")
+        parts.append(f"Found: {found.rstrip('.')}.")  # which may be another message
     if expected:
-        parts.append(f"Expected: {expected}.")
+        parts.append(f"Expected: {expected.rstrip('.')}.")
     if fix:
         parts.append(fix.rstrip(".") + ".")
     return " ".join(parts)

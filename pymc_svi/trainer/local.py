@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pymc as pm
 from pytensor.graph.basic import Variable
 
 from pymc_svi.config import complain
-from pymc_svi.errors import PairingError, SiteError, quoted, sentence
+from pymc_svi.errors import DataError, PairingError, SiteError, quoted, sentence
 from pymc_svi.evaluation import evaluate
 from pymc_svi.handlers import Site, Trace, replay, trace
 from pymc_svi.handlers.core import Program, built_model
@@ -51,6 +52,8 @@ def rows_of_batch(model: Program, plan: Plan) -> Plan:
     short = _traced(model, at)
     if plan.rows is None:
         _check_values(short)
+    if plan.rows == 1 < plan.total_size:
+        _check_one_row(short, at)
     shapes = {name: known_shape(site.dist) for name, site in short.latent.items()}
     candidates = [name for name, shape in shapes.items() if at.rows in shape]
     longer = None
@@ -99,6 +102,53 @@ def _check_values(traced: Trace) -> None:
             raise
         except Exception:  # what else is wrong with a density is told where it is needed
             continue
+
+
+def _check_one_row(traced: Trace, plan: Plan) -> None:
+    """Check that what follows from a batch of one row is not repeated beside all others.
+
+    Raises
+    ------
+    DataError
+        If a site's values or parameters are those of all rows.
+    """
+    known = dict.fromkeys(plan.variables.values(), True)
+    found = []
+    for site in traced.sites("sample", "factor", where=lambda site: not site.is_latent):
+        parts = [x for x in (site.dist, site.value) if isinstance(x, Variable)]
+        if any(follows(part, known) for part in parts):
+            if any(known_shape(part)[:1] == (plan.total_size,) for part in parts):
+                found.append(site.name)
+    if found:
+        raise own_rows(found, plan.total_size)
+
+
+def own_rows(sites: Sequence[str], total_size: int, detail: str = "") -> DataError:
+    """Return the error about arrays of all rows in a model that sees batches.
+
+    Parameters
+    ----------
+    sites : sequence of str
+        The sites that use them.
+    total_size : int
+        How many rows these arrays have.
+    detail : str, optional
+        What was told by others.
+
+    Returns
+    -------
+    DataError
+        To be raised.
+    """
+    return DataError(
+        sentence(
+            f"{quoted(sites) if sites else 'Something'} of the model has as many rows as all data, "
+            f"{total_size}, beside batches of other numbers of rows",
+            found=detail,
+            fix="If its rows belong to those of the DataLoader, give it to the DataLoader too, and "
+            "make it pm.Data of a built model, or an argument of a function",
+        )
+    )
 
 
 def _observed_rows(traced: Trace, plan: Plan) -> set[str]:
@@ -166,19 +216,29 @@ def check_amortised(guide: Program, plan: Plan, local: frozenset[str]) -> None:
         "each row of all data"
     )
     found = ""
+    short = _traced(guide, _at_length(plan, 0))  # what is wrong with it at one size, it says itself
     try:
-        short, longer = (_traced(guide, _at_length(plan, extra)) for extra in (0, 1))
+        longer = _traced(guide, _at_length(plan, 1))
         params = [
             name
             for name, site in short.params.items()
             if name in longer.params
             and known_shape(site.value) != known_shape(longer.params[name].value)
         ]
-        if not params:
+        fixed = _of_one_size(short, longer, local)
+        if not params and not fixed:
             for name in local.intersection(longer.latent):
                 evaluate(as_plain_tensor(longer[name].value))  # an error if sizes disagree
             return
-        found = f"the params {quoted(params)}, of the size of a batch"
+        if params:
+            found = f"the params {quoted(params)}, of the size of a batch"
+        else:
+            shapes = (f"{name!r} of shape {shape}" for name, shape in fixed.items())
+            found = f"{', '.join(shapes)}, whatever the size of the batch"
+            fix += (
+                ". An automatic guide that computes from the batch, AutoAmortizedNormal, takes the "
+                "model as a function of the data, not a built one"
+            )
     except Exception as error:
         found = f"a guide that works for one size of batches only: {error}"
     raise PairingError(
@@ -189,6 +249,16 @@ def check_amortised(guide: Program, plan: Plan, local: frozenset[str]) -> None:
             fix=fix,
         )
     )
+
+
+def _of_one_size(short: Trace, longer: Trace, local: frozenset[str]) -> dict[str, tuple]:
+    """Return the shapes of sites of rows that a guide draws in one size, be the batch longer."""
+    found = {}
+    for name in sorted(local.intersection(short.latent, longer.latent)):
+        shape, other = (known_shape(run[name].value) for run in (short, longer))
+        if shape == other and shape and None not in shape:
+            found[name] = shape
+    return found
 
 
 def sites_of_rows(model: Program, guide: Program, plan: Plan) -> frozenset[str]:

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 
 import numpy as np
 import pymc as pm
+from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
+from pytensor.graph.traversal import ancestors
 
 from pymc_svi.data import DataError
 from pymc_svi.engine.arguments import DataVariable
@@ -18,7 +20,7 @@ from pymc_svi.evaluation import evaluate
 from pymc_svi.handlers.core import Program, built_model
 from pymc_svi.trainer.batching import Plan, accepted_names
 from pymc_svi.trainer.feeds import DataFeed
-from pymc_svi.trainer.local import check_amortised, rows_of_batch
+from pymc_svi.trainer.local import check_amortised, own_rows, rows_of_batch
 
 __all__ = ["explaining_lengths", "plan_batches"]
 
@@ -77,11 +79,12 @@ def plan_batches(model: Program, guide: Program, feed: DataFeed) -> Plan:
     for name in variables:
         if name not in fed and name not in data.values():
             arguments = set() if built_model(model) is not None else _arguments(model)
+            place = f"pm.Data({name!r}, ...)" if built_model(model) is not None else "an argument"
             raise DataError(
                 sentence(
                     f"The data have a column {name!r} that neither model nor guide takes",
                     found=f"pm.Data {quoted(sorted(known))}, arguments {quoted(sorted(arguments))}",
-                    fix="Rename the column, or leave it out",
+                    fix=f"Rename the column, leave it out, or make {place} of it in the model",
                 )
                 + did_you_mean(name, known | arguments)
             )
@@ -122,6 +125,29 @@ def _not_fed(model: Program, guide: Program, names: Collection[str]) -> list[str
     return sorted(set(found))
 
 
+def _with_own_rows(built: pm.Model, total_size: int) -> list[str]:
+    """Return the sites of a model that use an array of all rows which is not ``pm.Data``."""
+    named = {*built.basic_RVs, *built.potentials, *built.deterministics, *built.data_vars}
+    found = []
+    for variable in named:
+        parts = list(variable.owner.inputs) if variable.owner else []
+        if variable in built.rvs_to_values:
+            parts.append(built.rvs_to_values[variable])
+        arrays = ancestors(parts, blockers=named)
+        if any(_length_of(array) == total_size for array in arrays if array not in named):
+            found.append(str(variable.name))
+    return sorted(found)
+
+
+def _length_of(array: Variable) -> int | None:
+    """Return how many rows an array that is not computed has, None for others."""
+    if isinstance(array, SharedVariable):
+        value = array.get_value(borrow=True)
+    else:
+        value = getattr(array, "data", None)  # of a constant
+    return len(value) if isinstance(value, np.ndarray) and value.ndim else None
+
+
 def _without(names: Sequence[str], detail: str = "") -> DataError:
     return DataError(
         sentence(
@@ -134,7 +160,9 @@ def _without(names: Sequence[str], detail: str = "") -> DataError:
 
 
 @contextmanager
-def explaining_lengths(model: Program, guide: Program, names: Collection[str]):
+def explaining_lengths(
+    model: Program, guide: Program, names: Collection[str], total_size: int | None = None
+):
     """Say which data were not fed, or which dim is not known, if lengths turn out to differ."""
     try:
         yield
@@ -149,6 +177,11 @@ def explaining_lengths(model: Program, guide: Program, names: Collection[str]):
                 raise _without(missing, detail) from error
         if unnamed := _unnamed_dims(model, names):
             raise _unnamed(unnamed, names, detail) from error
+        built = built_model(model)
+        if total_size and not isinstance(error, PairingError):
+            sites = [] if built is None else _with_own_rows(built, total_size)
+            if sites or built is None and re.search(rf"\({total_size}[,)]", detail):
+                raise own_rows(sites, total_size, detail) from error
         raise
 
 

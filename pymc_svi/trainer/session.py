@@ -115,7 +115,7 @@ class Session:
 def build_session(svi: SVI, loader: DataLoader, data_seed: int) -> Session:
     """Build the compiled step of a method on batches."""
     feed = feed_of(loader, data_seed)
-    with explaining_lengths(svi.model, svi.guide, feed.placeholders):
+    with explaining_lengths(svi.model, svi.guide, feed.placeholders, loader.total_size):
         with svi.context():
             plan = plan_batches(svi.model, svi.guide, feed)
         fitted_on = _fitted_on(svi, plan, loader)

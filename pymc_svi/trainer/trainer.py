@@ -265,8 +265,9 @@ class Trainer:
             if feed is not None:
                 feed.begin(state.step, remaining)
             try:
-                names = () if session.plan is None else session.plan.variables
-                with explaining_lengths(session.svi.model, session.svi.guide, names):
+                plan, svi = session.plan, session.svi
+                names, rows = ((), None) if plan is None else (plan.variables, plan.total_size)
+                with explaining_lengths(svi.model, svi.guide, names, rows):
                     state, losses = self._run(session, state, losses, num_steps, about)
                 self._warn_of_steps_left_out(losses[-remaining:])
             finally:

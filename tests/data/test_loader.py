@@ -640,6 +640,47 @@ def test_data_that_stay_as_long_as_they_are_beside_batches_are_named(dims, batch
         Trainer(SVI(built, AutoNormal(built), **FAST), loader).fit(n=2)
 
 
+def built_with_arrays_of_its_own(x):
+    with pm.Model() as built:
+        slope = pm.Normal("slope")
+        pm.Normal("y", slope * pm.Data("x", x), 1.0, observed=Y)
+    return built
+
+
+def function_with_arrays_of_its_own(x):
+    pm.Normal("y", pm.Normal("slope") * x, 1.0, observed=Y)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize(
+    "program", [built_with_arrays_of_its_own(np.ones(10)), function_with_arrays_of_its_own]
+)
+def test_arrays_of_the_model_that_are_as_long_as_all_data_are_told_beside_batches(
+    program, batch_size
+):
+    """With batches of one row everything fits, and each row would stand beside all outcomes."""
+    loader = DataLoader({"x": np.ones(10)}, batch_size=batch_size)
+    with pytest.raises(DataError, match="as many rows as all data, 10, beside.*pm.Data"):
+        Trainer(SVI(program, AutoNormal(program), **FAST), loader).fit(n=2)
+
+
+def test_arrays_as_long_as_the_data_that_are_not_beside_their_rows_are_taken():
+    def program(x):
+        w = pm.Normal("w", np.zeros(10), 1.0)
+        pm.Normal("y", (x * w).sum(-1), 1.0, observed=np.zeros(1))
+        pm.Normal("z", w, 1.0, observed=Y)
+
+    loader = DataLoader({"x": np.ones((10, 10))}, batch_size=1)
+    assert len(Trainer(SVI(program, AutoNormal(program), **FAST), loader).fit(n=2).losses) == 2
+
+
+def test_a_column_for_an_array_that_a_built_model_has_as_it_is_is_told():
+    built = built_with_arrays_of_its_own(np.ones(10))
+    loader = DataLoader({"x": np.ones(10), "y": Y}, batch_size=3)
+    with pytest.raises(DataError, match=r"'y' that neither.*or make pm.Data\('y', ...\) of it"):
+        Trainer(SVI(built, AutoNormal(built), **FAST), loader).fit(n=2)
+
+
 def test_rows_along_a_dim_of_the_observed_site_alone_are_those_of_the_batch():
     with pm.Model(coords={"row": range(6)}) as built:
         y = pm.Data("y_data", np.zeros(6))
