@@ -12,6 +12,7 @@ from pymc_svi.data.columns import Columns
 from pymc_svi.errors import DataError, did_you_mean, quoted, sentence
 
 __all__ = [
+    "FIX_MISSING",
     "Batch",
     "as_numbers",
     "check_batch",
@@ -22,6 +23,15 @@ __all__ = [
 ]
 
 Batch = dict[str, np.ndarray]
+
+FIX_MISSING = (
+    "Remove the rows, impute them before the fit, or put any number there and leave the term out "
+    "with handlers.mask, the mask being another column"
+)
+_FIX_INFINITE = (
+    "Remove the rows. Bounds that are not there can be made in the model from another column: "
+    "pm.math.switch(is_censored, upper, np.inf)"
+)
 
 
 def as_numbers(
@@ -38,7 +48,7 @@ def as_numbers(
             sentence(
                 f"{where}: {name!r} has missing values",
                 found=f"{int(value.mask.sum())} masked entries",
-                fix="Remove the rows, or impute them before the fit",
+                fix=FIX_MISSING,
             )
         )
     array = np.asarray(value)
@@ -66,7 +76,7 @@ def as_numbers(
                 sentence(
                     f"{where}: {name!r} has values that are NaN or infinite",
                     found=f"{len(rows)} of {len(array)} rows, the first is row {rows[0]}",
-                    fix="Remove the rows, or impute them before the fit",
+                    fix=FIX_MISSING if np.isnan(array).any() else _FIX_INFINITE,
                 )
             )
         array = array.astype(pytensor.config.floatX, copy=False)
@@ -81,7 +91,7 @@ def _without_objects(array: np.ndarray, name: str, where: str) -> np.ndarray:
             sentence(
                 f"{where}: {name!r} has missing values",
                 found=f"{missing} of {array.size} entries",
-                fix="Remove the rows, or impute them before the fit",
+                fix=FIX_MISSING,
             )
         )
     try:

@@ -11,7 +11,7 @@ import numpy as np
 import pytensor
 
 from pymc_svi.data.cache import TableCache
-from pymc_svi.data.checks import Batch, DataError, columns_of
+from pymc_svi.data.checks import FIX_MISSING, Batch, DataError, columns_of
 from pymc_svi.data.columns import Columns
 from pymc_svi.data.tables import TableSource
 from pymc_svi.errors import did_you_mean, quoted, sentence
@@ -224,7 +224,7 @@ def _column(table: Any, name: str, where: str) -> np.ndarray:
             sentence(
                 f"{where}: column {name!r} has missing values",
                 found=f"{column.null_count} of {len(column)}",
-                fix="Remove the rows, or impute them before the fit",
+                fix=FIX_MISSING,
             )
         )
     return column.to_numpy()

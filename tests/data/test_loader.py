@@ -171,7 +171,8 @@ def test_parquet_files_without_the_column_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
-        ({"y": np.array([1.0, np.nan])}, {}, "NaN or infinite.*row 1"),
+        ({"y": np.array([1.0, np.nan])}, {}, "NaN or infinite.*row 1.*handlers.mask"),
+        ({"y": np.array([1.0, np.inf])}, {}, "NaN or infinite.*row 1.*switch"),
         ({"y": np.array(["a", "b"])}, {}, "not numeric"),
         ({"X": X, "y": Y[:9]}, {}, "different numbers of rows"),
         ({"y": np.zeros(0)}, {}, "nothing in it"),
