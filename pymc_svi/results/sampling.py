@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
+from pymc.distributions.custom import CustomDistRV
+from pymc.distributions.simulator import SimulatorRV
 from pymc.pytensorf import collect_default_updates
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Constant, Variable
@@ -188,11 +190,14 @@ def draw_function(
     }
     plain = _with_constant_sizes([as_plain_tensor(variable) for variable in outputs.values()])
     pairs = {placeholders[name]: stacked[name] for name in placeholders}
-    loops = any(isinstance(node.op, Scan) for node in toposort(plain))
+    nodes = list(toposort(plain))
+    loops = any(isinstance(node.op, Scan) for node in nodes)
+    # What a user's function makes of parameters with another axis is not known.
+    user_functions = any(isinstance(node.op, CustomDistRV | SimulatorRV) for node in nodes)
     n_draws = pt.lscalar("n_draws")
     vectorized: list[Variable] | None
     try:
-        vectorized = vectorize_draws(plain, n_draws, pairs)
+        vectorized = None if user_functions else vectorize_draws(plain, n_draws, pairs)
     except (NotImplementedError, TypeError, ValueError):
         # PyTensor cannot give a batch axis to every random variable: not to a mixture that depends
         # on draws, nor to a multinomial one of fixed size.
@@ -206,7 +211,7 @@ def draw_function(
             slow = True
         else:
             values, generators = _one_after_the_other(plain, pairs, n_draws)
-            slow = not many
+            slow = user_functions or not many  # which stay Python
         quickly_compiled = evaluation_mode() if slow else None
         function = pytensor.function(
             [n_draws, *stacked.values()],

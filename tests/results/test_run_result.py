@@ -11,7 +11,7 @@ import pytensor.tensor as pt
 import pytest
 import xarray as xr
 
-from pymc_svi import SVI, constraints, handlers, optim, param
+from pymc_svi import SVI, Predictive, constraints, handlers, optim, param
 from pymc_svi.errors import SiteError
 from pymc_svi.guides import AutoMultivariateNormal, AutoNormal
 from pymc_svi.results.sampling import draw_function
@@ -464,3 +464,26 @@ def test_many_draws_of_a_loop_at_given_values():
     found = draw_function({"y": noisy}, {"x": x})(300, 0, {"x": given})["y"]
     np.testing.assert_allclose(found, 6 * given, atol=0.01)
     assert np.std(found - 6 * given) > 5e-4
+
+
+@pytest.mark.parametrize("draws", [3, 300])
+def test_functions_of_the_user_see_the_parameters_of_one_draw(draws):
+    """They need not know of a further axis: ``mu.mean()`` would be that of all draws."""
+    noise = [-1.0, 0.0, 1.0]
+
+    def custom(mu, rng, size):
+        return mu.mean() + np.array(noise)
+
+    def simulator(rng, mu, size):
+        return np.cumsum(mu)
+
+    def model():
+        mu = pm.Normal("mu", 0.0, 1.0, shape=3)
+        pm.CustomDist("y", mu, logp=lambda y, mu: -((y - mu) ** 2), random=custom, observed=noise)
+        pm.Simulator("z", simulator, mu, observed=noise)
+
+    samples = {"mu": np.random.default_rng(1).normal(size=(draws, 3))}
+    found = Predictive(model, samples)(random_seed=1).posterior_predictive
+    means = samples["mu"].mean(axis=-1, keepdims=True)
+    np.testing.assert_allclose(found["y"].values[0], means + noise)
+    np.testing.assert_allclose(found["z"].values[0], np.cumsum(samples["mu"], axis=-1))
