@@ -73,12 +73,16 @@ def check_site_pair(model_site: Site, guide_site: Site) -> None:
     if guide_site.log_density is None:  # else the draw was made in the model's own support
         mismatch = support_mismatch(model_site, guide_site.dist)
         if mismatch:
+            # Laws on the real line have no transform but one of the user's.
+            chosen = guide_site.transform is not None and mismatch.endswith("line in the guide")
             complain(
                 sentence(
                     f"Site {name!r} has a smaller support in the model than in the guide",
-                    found=mismatch,
+                    found=mismatch + "; a transform does not move draws" * chosen,
                     fix="Give the guide a distribution on the model's support, or leave the site to an "
-                    "automatic guide, which draws in unconstrained space",
+                    "automatic guide, which draws in unconstrained space: "
+                    f"AutoNormal(handlers.block(model, expose=[{name!r}])) and the other guide, as "
+                    "parts of an AutoGuideList",
                 ),
                 PairingError,
             )

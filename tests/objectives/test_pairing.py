@@ -260,6 +260,25 @@ def test_dims_may_be_left_out_of_the_guide():
 
 
 @pytest.mark.parametrize(
+    ("law", "found"),
+    [
+        (lambda **kwargs: pm.Normal("x", learned(), **kwargs), "the guide; a transform does not"),
+        (lambda **kwargs: pm.Uniform("x", -5.0, 5.0, shape=3), r"\(-5, 5\) in the guide\. Give"),
+    ],
+    ids=["Normal", "Uniform"],
+)
+def test_a_guide_whose_site_only_has_the_transform_of_the_model_is_refused(law, found):
+    ordered = {
+        "transform": pm.distributions.transforms.ordered,
+        "shape": 3,
+        "initval": [-1.0, 0.0, 1.0],
+    }
+    message = refusal(lambda: pm.Normal("x", 0.0, 3.0, **ordered), lambda: law(**ordered))
+    assert re.search(found, message)
+    assert "AutoNormal(handlers.block(model, expose=['x']))" in message
+
+
+@pytest.mark.parametrize(
     ("prior", "found"),
     [
         (lambda: pm.HalfNormal("x"), r"\(0, inf\) in the model, the real line in the guide"),
