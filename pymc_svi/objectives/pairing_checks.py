@@ -240,7 +240,7 @@ def check_same_latents(model_trace: Trace, guide_trace: Trace) -> None:
             default="warn",
         )
     if missing:
-        _complain_of_missing(missing, extra, model_latents, guide_latents)
+        _complain_of_missing(missing, extra, model_trace, guide_latents)
     if extra:
         _complain_of_extra(extra, model_trace)
 
@@ -248,13 +248,16 @@ def check_same_latents(model_trace: Trace, guide_trace: Trace) -> None:
 def _complain_of_missing(
     missing: list[str],
     extra: list[str],
-    model_latents: Mapping[str, Site],
+    model_trace: Trace,
     guide_latents: Mapping[str, Site],
 ) -> None:
     hint = did_you_mean(missing[0], extra)
+    if not hint and not any(map(model_trace.successors, missing)):  # nor do the data depend on them
+        names = [str(name) for name in missing]
+        hint = f" If predictions, leave them out: handlers.block(model, hide={names})."
     them = "it" if len(missing) == 1 else "them"
     sum_out = f"sum {them} out with loss=TraceEnum_ELBO(), "
-    if not all(has_finite_support(model_latents[name].dist) for name in missing):
+    if not all(has_finite_support(model_trace[name].dist) for name in missing):
         sum_out = ""
     complain(
         sentence(

@@ -10,6 +10,7 @@ import pymc as pm
 import xarray as xr
 from pymc.variational.minibatch_rv import MinibatchRandomVariable
 from pytensor.graph.basic import Variable
+from pytensor.graph.traversal import ancestors
 
 from pymc_svi.errors import SiteError, quoted, sentence
 from pymc_svi.handlers import Site, trace
@@ -41,7 +42,8 @@ def log_likelihood(
     model : callable or pymc.Model
         The model.
     posterior_samples : dict, xarray.Dataset or xarray.DataTree
-        A value of every latent site for each draw, as ``result.sample_posterior()`` gives them.
+        A value for each draw of every latent site that the observed sites depend on, as
+        ``result.sample_posterior()`` gives them.
     *args, **kwargs
         Arguments of the model, with the data.
     params : dict of str to array_like, optional
@@ -81,16 +83,6 @@ def log_likelihood(
         with FixedParams(params or {}), given:
             traced = trace(model).get_trace(*arguments, **keywords)
     given.check_used(traced)
-    missing = [name for name in traced.latent if name not in given.variables]
-    if missing:
-        raise SiteError(
-            sentence(
-                f"log_likelihood: there are no posterior samples of {quoted(missing)}",
-                found=f"samples of {quoted(samples)}",
-                fix="Give every latent site of the model a value, or fix it with "
-                "handlers.condition",
-            )
-        )
     observed = [site for site in traced.sites("sample") if site.observed]
     if not observed:
         raise SiteError(
@@ -100,6 +92,22 @@ def log_likelihood(
             )
         )
     log_probs = {site.name: _log_prob(site) for site in observed}
+    # Others, such as predictions that a model got after the fit, are not asked for.
+    needed = set(ancestors(log_probs.values()))
+    missing = [
+        name
+        for name, site in traced.latent.items()
+        if name not in given.variables and site.value in needed
+    ]
+    if missing:
+        raise SiteError(
+            sentence(
+                f"log_likelihood: there are no posterior samples of {quoted(missing)}",
+                found=f"samples of {quoted(samples)}",
+                fix="Give every latent site that the data depend on a value, or fix it with "
+                "handlers.condition",
+            )
+        )
     draw = draw_function(log_probs, given.variables)
     values = draw(int(np.prod(sample_shape)), 0, {n: given.samples[n] for n in given.variables})
     dataset = site_dataset(values, traced, ("chain", "draw"), sample_shape)

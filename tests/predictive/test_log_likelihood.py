@@ -8,7 +8,7 @@ import xarray as xr
 from scipy.stats import norm
 
 from pymc_svi import SVI, Predictive, handlers, log_likelihood, optim
-from pymc_svi.errors import SiteError
+from pymc_svi.errors import PairingError, SiteError
 from pymc_svi.guides import AutoNormal
 
 COUNTS = np.array([2, 0, 3])
@@ -78,6 +78,28 @@ def test_what_is_not_draws_is_told(built, posterior):
     result = SVI(built, AutoNormal(built)).run(1, random_seed=0, progressbar=False)
     with pytest.raises(TypeError, match="Found: SVIRunResult. .*result.sample_posterior"):
         Predictive(built, result)
+
+
+def test_predictions_that_a_model_got_after_the_fit_need_no_samples():
+    """As ``gp.conditional`` adds them."""
+    y = np.array([0.5, 1.0])
+    with pm.Model() as built:
+        mu = pm.Normal("mu")
+        pm.Normal("y", mu, 1.0, observed=y)
+    svi = SVI(built, AutoNormal(built), compile_kwargs={"mode": "FAST_COMPILE"})
+    result = svi.run(1, random_seed=0, progressbar=False)
+    posterior = result.sample_posterior(4, random_seed=1)
+    expected = log_likelihood(built, posterior).log_likelihood
+    with built:
+        pm.Normal("new", mu, 1.0)
+    xr.testing.assert_identical(log_likelihood(built, posterior).log_likelihood["y"], expected["y"])
+    with pytest.raises(PairingError, match=r"'new'.*handlers.block\(model, hide=\['new'\]\)"):
+        result.diagnose()
+    fitted = SVI(
+        handlers.block(built, hide=["new"]), svi.guide, compile_kwargs={"mode": "FAST_COMPILE"}
+    )
+    again = fitted.run(1, init_state=result, progressbar=False)
+    assert again.state.step == 2
 
 
 def test_mistakes_are_told():
