@@ -226,7 +226,7 @@ def telling_data(program: Any) -> Iterator[None]:
     """
     try:
         yield
-    except ValueError as error:
+    except (ValueError, AssertionError) as error:
         data = getattr(program, "data_vars", ())
         if data and not isinstance(error, _CLEAR):
             shapes = [f"{d.name} {d.get_value(borrow=True).shape}" for d in data]

@@ -306,7 +306,7 @@ class SVIRunResult:
             _check_all_rows(model, self.about["data"])
         arguments = Arguments(args, kwargs) if given else self._arguments
         args, kwargs = arguments.split(arguments.variables())
-        with svi.context():
+        with svi.context(), telling_data(built_model(svi.model)):
             guide = fitted_guide(svi.guide, self.params, self._fitted_on)
             return diagnose(
                 svi.model,

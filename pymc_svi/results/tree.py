@@ -12,7 +12,7 @@ from pytensor.graph.basic import Constant, Variable
 
 from pymc_svi.errors import sentence
 from pymc_svi.evaluation import evaluate
-from pymc_svi.handlers import Trace
+from pymc_svi.handlers import Site, Trace
 from pymc_svi.handlers.log_prob import as_plain_tensor
 
 __all__ = ["as_tree", "check_draws", "given_data", "site_dataset"]
@@ -83,16 +83,33 @@ def as_tree(groups: Mapping[str, xr.Dataset]) -> xr.DataTree:
 
 
 def given_data(traced: Trace, leave_out: frozenset[str] = frozenset()) -> dict[str, xr.Dataset]:
-    """Return the groups ``observed_data`` and ``constant_data`` of a trace."""
+    """Return the groups ``observed_data`` and ``constant_data`` of a trace.
+
+    Data that are still those of the fit, while ``pm.set_data`` has changed the rows of the others,
+    are left out.
+    """
     sites = [site for site in traced.values() if site.name not in leave_out]
     observed = {
         site.name: _numbers(site.value) for site in sites if site.type == "sample" and site.observed
     }
     constant = {site.name: _numbers(site.value) for site in sites if site.type == "data"}
+    groups = {"observed_data": observed, "constant_data": constant}
     return {
-        "observed_data": site_dataset(observed, traced),
-        "constant_data": site_dataset(constant, traced),
+        group: site_dataset(
+            {n: v for n, v in values.items() if _fits_labels(v, traced[n], traced)}, traced
+        )
+        for group, values in groups.items()
     }
+
+
+def _fits_labels(value: np.ndarray, site: Site, traced: Trace) -> bool:
+    """Whether values have as many elements along each dim of their site as it has labels."""
+    known = traced.model.coords if traced.model is not None else {}
+    labels = [known.get(dim) for dim in site.dims or ()]
+    return all(
+        labelled is None or n == len(labelled)
+        for n, labelled in zip(np.shape(value), labels, strict=False)
+    )
 
 
 def _numbers(value: Variable) -> np.ndarray:

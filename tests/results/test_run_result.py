@@ -291,7 +291,8 @@ def test_rows_are_predicted_where_observed_data_are_still_those_of_the_fit(data,
         w = pm.Normal("w", dims="feature")
         mean = pm.Deterministic("mean", X @ w)
         length = {"dims": "row"} if of == "dims" else {"shape": mean.shape}
-        pm.Normal("y", mean, 1.0, observed=data.y, **length)
+        length_of_data = {"dims": "row"} if of == "dims" else {}
+        pm.Normal("y", mean, 1.0, observed=pm.Data("y_data", data.y, **length_of_data), **length)
     result = SVI(model, family(model), compile_kwargs=FAST).run(1, **SETTINGS)
     new = np.array([[1.0, 2.0], [0.0, 0.0], [-1.0, 3.0]])
     with model:
@@ -302,6 +303,12 @@ def test_rows_are_predicted_where_observed_data_are_still_those_of_the_fit(data,
     noise = (predicted["y"] - predicted["mean"].values).values[0]
     assert_mean(noise, np.zeros(3))
     assert_covariance(noise, np.eye(3))
+    tree = result.sample_posterior(5, random_seed=1)  # without data of other rows
+    assert tree.posterior["mean"].shape == (1, 5, 3)
+    assert ("observed_data" in tree) == (of == "shape")
+    with pytest.raises((ValueError, AssertionError)) as caught:
+        result.diagnose(100)
+    assert any("changed the number of rows" in note for note in caught.value.__notes__)
 
 
 def test_return_sites_chooses_what_is_returned(built):
