@@ -26,6 +26,7 @@ from pymc_svi.engine.compiling import compiled_at_first_call, uncollected
 from pymc_svi.engine.graph import own_generators, own_nodes, share_large_constants
 from pymc_svi.engine.inplace import with_large_arrays_in_place
 from pymc_svi.engine.linker import with_flat_loops
+from pymc_svi.engine.narrow import narrowed
 from pymc_svi.engine.params import ParamStore
 from pymc_svi.engine.seeds import (
     generator_from_array,
@@ -140,7 +141,7 @@ class Training:
         outputs = [loss.value, *([] if same else [loss.surrogate]), *updates.values()]
         outputs += loss.terms.values()
         # All at once: what is rewritten or copied by itself would have draws of its own.
-        outputs = own_nodes(without_named_dims(share_large_constants(outputs)))
+        outputs = own_nodes(share_large_constants(narrowed(without_named_dims(outputs))))
         outputs, self.generators = own_generators(outputs)
         self.value = outputs[0]
         self.surrogate = outputs[0] if same else outputs[1]
