@@ -110,13 +110,19 @@ class AutoLaplaceApproximation(AutoGaussianVector):
         fitted = self.at(params, *args, **kwargs)
         loc = np.asarray(params[f"{self.prefix}_loc"])
         _, gradient, hessian = self._derivatives(fitted, len(loc))(loc)
-        eigenvalues, directions = np.linalg.eigh(hessian)
-        if not eigenvalues[0] > eigenvalues[-1] * len(loc) * np.finfo(hessian.dtype).eps:
+        eps = np.finfo(hessian.dtype).eps
+        hessian, gradient = hessian.astype("float64"), gradient.astype("float64")
+        # In units in which its diagonal is one, which says more about it than those of raw data.
+        diagonal = np.diagonal(hessian)
+        unit = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+        eigenvalues, directions = np.linalg.eigh(unit[:, None] * hessian * unit)
+        if not eigenvalues[0] > eigenvalues[-1] * len(loc) * eps:
             raise SiteError(
                 sentence(
                     f"{type(self).__name__}: the Hessian is not positive definite at the fitted "
                     f"params, along {self._along(fitted, directions[:, 0] ** 2)}",
-                    found=f"eigenvalues from {eigenvalues[0]:.3g} to {eigenvalues[-1]:.3g}",
+                    found=f"eigenvalues from {eigenvalues[0]:.3g} to {eigenvalues[-1]:.3g} in units "
+                    "in which its diagonal is one",
                     expected="a maximum of the log-density",
                     fix="Fit longer, identify these sites by their priors, or use AutoNormal",
                 )
@@ -130,10 +136,11 @@ class AutoLaplaceApproximation(AutoGaussianVector):
                 stacklevel=2,
             )
         # Of the inverse: its Cholesky factor, from the eigenvectors for stability.
-        root = directions / np.sqrt(eigenvalues)
+        root = unit[:, None] * directions / np.sqrt(eigenvalues)
         scale_tril = np.linalg.qr(root.T, mode="r").T
         scale_tril *= np.sign(np.diagonal(scale_tril))
-        return {f"{self.prefix}_loc": loc, f"{self.prefix}_scale_tril": np.tril(scale_tril)}
+        scale_tril = np.tril(scale_tril).astype(pytensor.config.floatX)
+        return {f"{self.prefix}_loc": loc, f"{self.prefix}_scale_tril": scale_tril}
 
     def find_mode(self, *args, **kwargs) -> dict[str, np.ndarray]:
         """Find the mode by Newton's method, without a fit.
@@ -187,7 +194,7 @@ class AutoLaplaceApproximation(AutoGaussianVector):
                     "coordinates (see handlers.reparam), or start elsewhere by init_loc_fn",
                 )
             )
-        return {f"{self.prefix}_loc": found.point}
+        return {f"{self.prefix}_loc": found.point.astype(pytensor.config.floatX)}
 
     def _derivatives(self, fitted: FittedGuide, size: int) -> Derivatives:
         """Return the function of minus the log-density, its gradient and its Hessian."""

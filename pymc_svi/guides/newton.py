@@ -15,6 +15,8 @@ type Derivatives = Callable[[np.ndarray], tuple[float, np.ndarray, np.ndarray]]
 _MOST_STEPS = 500
 # Nats by which a further step would lower the function, at which the search ends.
 _CLOSE = 1e-9
+# A value is off by at most this many times its precision.
+_ROUNDING = 4
 _LEAST_DAMPING, _MOST_DAMPING = 1e-10, 1e12
 
 
@@ -78,7 +80,9 @@ def minimize(function: Derivatives, start: np.ndarray) -> Found:
             if damping <= 1e-2 and -0.5 * gradient @ step < _CLOSE:
                 return Found(point + step, True, falls)
             found = function(point + step)
-            if np.isfinite(found[0]) and found[0] <= value:
+            # Near the minimum, values are told apart no further than by their rounding.
+            rounding = _ROUNDING * np.finfo(gradient.dtype).eps * abs(value)
+            if np.isfinite(found[0]) and found[0] <= value + rounding:
                 point, (value, gradient, hessian) = point + step, found
                 damping = max(damping / 5, _LEAST_DAMPING)
                 continue
