@@ -174,7 +174,9 @@ def _logit(p: Variable) -> Variable:
 
 def _draw_bernoulli(temperature: Variable, logit: Variable, size: Any) -> Variable:
     noise = pm.Logistic.dist(0.0, 1.0, size=_size(size, temperature, logit))
-    return pt.clip(pm.math.sigmoid((logit + noise) / temperature), _EDGE, 1 - _EDGE)
+    x = pm.math.sigmoid((logit + noise) / temperature)
+    # The largest number of single precision below one is farther from it.
+    return pt.clip(x, _EDGE, 1 - max(_EDGE, float(np.finfo(x.type.dtype).epsneg)))
 
 
 def _log_prob_bernoulli(value: Variable, temperature: Variable, logit: Variable) -> Variable:
