@@ -11,7 +11,7 @@ from pytensor_ml import optim as pml
 from pytensor_ml.params import step_counter
 
 from pymc_svi.optim.optimizer import Optimizer
-from pymc_svi.optim.schedules import time_of
+from pymc_svi.optim.schedules import power_of, time_of
 from pymc_svi.optim.step_sizes import StepSize
 
 __all__ = [
@@ -215,7 +215,7 @@ class ClippedAdam(Optimizer):
     def _decayed(self, rate):
         def schedule(step):
             base = rate(step) if callable(rate) and not isinstance(rate, Variable) else rate
-            return base * pt.power(self.lrd, time_of(step) + 1)
+            return base * power_of(self.lrd, time_of(step) + 1)
 
         return schedule
 

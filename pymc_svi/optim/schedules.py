@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pytensor
 import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
 from pytensor.tensor.variable import TensorVariable
@@ -27,6 +26,7 @@ __all__ = [
     "linear_onecycle",
     "piecewise_constant",
     "polynomial_decay",
+    "power_of",
     "step_decay",
     "time_of",
 ]
@@ -78,8 +78,17 @@ class Schedule:
 
 
 def time_of(step: TensorVariable) -> TensorVariable:
-    """Return a step count as a number to compute with."""
-    return step.astype(pytensor.config.floatX)
+    """Return a step count as a number to compute with, in double precision.
+
+    In single precision neither a million steps nor the millionth power of a factor near one is
+    exact enough. One number a step costs nothing.
+    """
+    return step.astype("float64")
+
+
+def power_of(rate: float, time: TensorVariable) -> TensorVariable:
+    """Return a factor to the power of a time, in double precision."""
+    return pt.power(np.float64(rate), time)
 
 
 def _constant(t, step_size):
@@ -112,7 +121,7 @@ def constant(step_size: float) -> Schedule:
 
 def _exponential_decay(t, step_size, decay_steps, decay_rate, staircase):
     periods = t // decay_steps if staircase else time_of(t) / decay_steps
-    return step_size * pt.power(decay_rate, time_of(periods))
+    return step_size * power_of(decay_rate, time_of(periods))
 
 
 def exponential_decay(
