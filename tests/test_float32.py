@@ -7,8 +7,15 @@ import pymc as pm
 import pytensor
 import pytest
 
-from pymc_svi import SVI, DataLoader, Predictive, Trainer, optim
-from pymc_svi.guides import AutoIAFNormal, AutoMultivariateNormal, AutoNormal
+from pymc_svi import SVI, DataLoader, Predictive, Trainer, constraints, optim, param
+from pymc_svi.evaluation import evaluation_mode
+from pymc_svi.guides import (
+    AutoIAFNormal,
+    AutoLaplaceApproximation,
+    AutoMultivariateNormal,
+    AutoNormal,
+)
+from pymc_svi.relaxed import RelaxedBernoulli
 
 Y = np.random.default_rng(0).normal(2.0, 1.0, size=40)
 # The prior Normal(0, 10) and known noise.
@@ -52,3 +59,70 @@ def test_a_fit_and_its_predictions():
     assert predicted.dtype == np.float32
     assert predicted.mean() == pytest.approx(MEAN, abs=0.1)
     assert np.isfinite(result.diagnose(1_000, Y, random_seed=0).khat)
+
+
+def laplace(model, *args):
+    """Return the mode and the standard deviations, found by Newton's method."""
+    guide = AutoLaplaceApproximation(model)
+    found = guide.normal_params(guide.find_mode(*args), *args)
+    assert {value.dtype for value in found.values()} == {np.dtype(pytensor.config.floatX)}
+    return found["auto_loc"], np.sqrt((found["auto_scale_tril"] ** 2).sum(axis=-1))
+
+
+def many_rows(X, y):
+    """Its log-density is a large number, whose rounding hides the last steps to the mode."""
+    w = pm.Normal("w", 0, 1, shape=20)
+    pm.Bernoulli("y", logit_p=X @ w, observed=y)
+
+
+def raw_units(x, y):
+    """The curvatures differ by a factor of 10^8, which says nothing about the posterior."""
+    line = pm.Normal("a", 0, 100) + pm.Normal("b", 0, 1) * x
+    pm.Normal("y", line, pm.HalfNormal("sd", 5), observed=y)
+
+
+def test_laplace_finds_what_it_finds_in_double_precision():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(10_000, 20))
+    y = rng.binomial(1, 1 / (1 + np.exp(-0.3 * X @ rng.normal(size=20))))
+    x = np.linspace(0, 1e4, 50)
+    for model, *data in (many_rows, X, y), (raw_units, x, 3 + 2e-3 * x + rng.normal(size=50)):
+        loc, sd = laplace(model, *data)
+        with pytensor.config.change_flags(floatX="float64"):
+            exact_loc, exact_sd = laplace(model, *data)
+        np.testing.assert_allclose((loc - exact_loc) / exact_sd, 0, atol=1e-3)
+        np.testing.assert_allclose(sd, exact_sd, rtol=1e-4)
+
+
+def test_relaxed_draws_stay_inside_their_support():
+    x = RelaxedBernoulli.dist(0.1, p=0.5, shape=1_000)
+    draws = pm.draw(x, random_seed=0)
+    assert draws.max() < 1
+    assert np.isfinite(pm.logp(x, draws).eval()).all()
+
+
+def test_an_exact_guide_is_found_exact():
+    """The log-weights differ by the rounding of log-densities near -14,000."""
+    y = np.random.default_rng(0).normal(2.0, 1.0, size=10_000)
+    precision = 0.01 + len(y)
+
+    def known(y):
+        pm.Normal("y", pm.Normal("mu", 0, 10), 1.0, observed=y)
+
+    def guide(y):
+        pm.Normal("mu", param("loc", 0.0), param("sd", 1.0, constraint=constraints.positive))
+
+    start = {"loc": y.sum() / precision, "sd": precision**-0.5}
+    svi = SVI(known, guide, optim.SGD(1e-12), compile_kwargs={"mode": evaluation_mode()})
+    result = svi.run(1, y, init_params=start, random_seed=0, progressbar=False)
+    found = result.diagnose(200, y, random_seed=0)
+    assert found.khat == -np.inf
+    assert found.ess == pytest.approx(200, abs=1e-3)
+    assert found.elbo == pytest.approx(found.log_evidence, abs=1e-3)
+
+
+def test_schedules_are_exact_after_many_steps():
+    steps = 1_000_000
+    schedule = optim.exponential_decay(1.0, 1, 1 - 1e-6)
+    assert schedule(steps) == pytest.approx(np.exp(-1), rel=1e-5)
+    assert schedule(2**24 + 1) < schedule(2**24)

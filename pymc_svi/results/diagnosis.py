@@ -201,8 +201,8 @@ def diagnose(
         threshold=min(1 - 1 / np.log10(draws), 0.7),
         ess=float(np.exp(-logsumexp(2 * smoothed))),
         draws=draws,
-        elbo=float(log_ratios.mean()),
-        elbo_se=float(log_ratios.std(ddof=1) / np.sqrt(draws)),
+        elbo=float(log_ratios.mean(dtype="float64")),
+        elbo_se=float(log_ratios.std(dtype="float64", ddof=1) / np.sqrt(draws)),
         log_evidence=_smoothed_mean(log_ratios, smoothed),
         loss_change=change,
         loss_change_se=change_se,
@@ -222,8 +222,10 @@ def _shift(site: xr.Dataset) -> xr.DataArray:
 
 def _smoothed(log_ratios: np.ndarray) -> tuple[np.ndarray, float]:
     """Return smoothed log-weights that sum to one as weights, and the shape of their tail."""
+    rounding = _ROUNDING * np.finfo(log_ratios.dtype).eps * np.abs(log_ratios).max()
+    log_ratios = log_ratios.astype("float64")
     largest = np.sort(log_ratios)[-len(log_ratios) // 10 :]
-    if np.ptp(largest) < 1e-8:  # there is no tail to smooth
+    if np.ptp(largest) < max(rounding, 1e-8):  # there is no tail to smooth
         smoothed, khat = log_ratios, -np.inf
     else:
         # Here, for it takes longer to import than all of this package.
