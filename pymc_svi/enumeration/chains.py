@@ -213,6 +213,8 @@ class Chain:
     def _messages(self, transitions: Variable, reduction=log_sum) -> tuple[Variable, Variable]:
         """Return the log-probability of what follows each step, and of all steps, by state."""
         n_before = int(np.prod(self._n_before))
+        # Observed counts have made double precision of single precision, which a loop keeps.
+        transitions = transitions.astype(pytensor.config.floatX)
         nothing = pt.zeros((n_before, *self._plate_sizes))
         axis = 1 + len(self._plate_sizes)
 
