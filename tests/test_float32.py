@@ -5,9 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pymc as pm
 import pytensor
+import pytensor.tensor as pt
 import pytest
 
-from pymc_svi import SVI, DataLoader, Predictive, Trainer, constraints, optim, param
+from pymc_svi import (
+    SVI,
+    DataLoader,
+    Predictive,
+    TraceEnum_ELBO,
+    Trainer,
+    config_enumerate,
+    constraints,
+    optim,
+    param,
+    scan,
+)
 from pymc_svi.evaluation import evaluation_mode
 from pymc_svi.guides import (
     AutoIAFNormal,
@@ -126,3 +138,41 @@ def test_schedules_are_exact_after_many_steps():
     schedule = optim.exponential_decay(1.0, 1, 1 - 1e-6)
     assert schedule(steps) == pytest.approx(np.exp(-1), rel=1e-5)
     assert schedule(2**24 + 1) < schedule(2**24)
+
+
+def test_a_chain_of_states_behind_counts_is_summed_out():
+    counts = np.random.default_rng(0).poisson(3.0, size=20)
+
+    def chain(y):
+        def step(z, now):
+            z = pm.Categorical("z", pt.as_tensor([[0.9, 0.1], [0.2, 0.8]])[z])
+            pm.Poisson("y", pt.as_tensor([1.0, 5.0])[z], observed=now)
+            return z, z
+
+        scan(step, 0, y)
+
+    evidence = []
+    for precision in ("float32", "float64"):
+        with pytensor.config.change_flags(floatX=precision):
+            svi = SVI(
+                config_enumerate(chain),
+                lambda y: None,
+                loss=TraceEnum_ELBO(),
+                compile_kwargs={"mode": evaluation_mode()},
+            )
+            evidence.append(svi.evaluate(svi.init(counts), counts))
+    assert evidence[0] == pytest.approx(evidence[1], rel=1e-5)
+
+
+def test_draws_near_zero_stay_above_it():
+    def small(y=None):
+        pm.Dirichlet("p", np.full(4, 0.02))
+
+    def guide(y=None):
+        # A constant of NumPy: the draw is computed in double precision.
+        alpha = param("alpha", 0.02, constraint=constraints.positive)
+        pm.Dirichlet("p", alpha * np.ones(4))
+
+    svi = SVI(small, guide, optim.SGD(1e-9), compile_kwargs={"mode": evaluation_mode()})
+    result = svi.run(200, random_seed=0, progressbar=False)
+    np.testing.assert_allclose(result.losses, 0, atol=1e-3)

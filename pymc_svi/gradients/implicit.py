@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pytensor
 import pytensor.tensor as pt
 from pymc.distributions.continuous import SkewStudentTRV, WaldRV
 from pymc.distributions.multivariate import StickBreakingWeightsRV
@@ -140,7 +141,9 @@ def _standard_gamma(alpha, **kwargs):
 
 def positive_exp(log_draw: TensorVariable) -> TensorVariable:
     """Return exp without 0 and infinity, which are in no support."""
-    largest = 0.98 * float(np.log(np.finfo(log_draw.type.dtype).max))
+    # Of the narrower of the two types: what is computed in double precision ends in floatX.
+    narrower = min(np.finfo(log_draw.type.dtype).max, np.finfo(pytensor.config.floatX).max)
+    largest = 0.98 * float(np.log(narrower))
     return pt.exp(pt.clip(log_draw, -largest, largest))
 
 
