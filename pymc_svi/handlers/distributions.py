@@ -13,6 +13,7 @@ from pymc.distributions.shape_utils import change_dist_size
 
 # PyMC's table of default transforms has no public name.
 from pymc.distributions.transforms import _default_transform
+from pymc.distributions.truncated import TruncatedRV
 from pymc.logprob.transforms import Transform
 from pytensor.graph.basic import Variable
 from pytensor.scalar.basic import Exp
@@ -26,8 +27,8 @@ from pytensor.xtensor.vectorization import XRV
 __all__ = [
     "batch_shape",
     "default_transform_of",
+    "fitting_transform",
     "fresh",
-    "implied_transform",
     "is_distribution",
     "pymc_transform_of",
     "resized",
@@ -44,8 +45,8 @@ def is_distribution(value: Any) -> bool:
 
 
 def default_transform_of(rv: Variable) -> Transform | None:
-    """Return the transform that fits the support of a distribution: PyMC's, or the implied one."""
-    return pymc_transform_of(rv) or implied_transform(rv)
+    """Return the transform that fits the support of a distribution, PyMC's where that does."""
+    return fitting_transform(rv, pymc_transform_of(rv))
 
 
 def pymc_transform_of(rv: Variable) -> Transform | None:
@@ -53,18 +54,39 @@ def pymc_transform_of(rv: Variable) -> Transform | None:
     return None if rv.owner is None else _default_transform(rv.owner.op, rv)
 
 
-def implied_transform(rv: Variable) -> Transform | None:
-    """Return the transform for a distribution that is written as steps, from the last of them.
+def fitting_transform(rv: Variable, transform: Transform | None) -> Transform | None:
+    """Return the transform of a site, or what fits the support of its distribution better.
 
-    To ``pm.LogitNormal`` and ``CustomDist(dist=...)`` PyMC gives none, though steps that end in
-    ``exp`` or ``sigmoid`` say where the values are.
+    PyMC gives none to what is written as steps, such as ``pm.LogitNormal`` and
+    ``CustomDist(dist=...)``, though steps that end in ``exp`` or ``sigmoid`` say where the values are;
+    and of a truncated distribution it knows the bounds of the truncation alone.
     """
-    if rv.owner is None or not isinstance(rv.owner.op, CustomSymbolicDistRV):
-        return None
+    op = None if rv.owner is None else rv.owner.op
+    if transform is None and isinstance(op, CustomSymbolicDistRV):
+        return _implied_by_the_last_step(rv)
+    if isinstance(transform, transforms.Interval) and isinstance(op, TruncatedRV):
+        return _within(transform, _default_transform(op.base_rv_op, rv))
+    return transform
+
+
+def _implied_by_the_last_step(rv: Variable) -> Transform | None:
     last = rv.owner.op.fgraph.outputs[rv.owner.outputs.index(rv)].owner
     if last is None or not isinstance(last.op, Elemwise):
         return None
     return {Exp: transforms.log, Sigmoid: transforms.logodds}.get(type(last.op.scalar_op))
+
+
+def _within(interval: transforms.Interval, untruncated: Transform | None) -> Transform:
+    """Return an interval with the bounds of the distribution before it was truncated, too."""
+    if not isinstance(untruncated, transforms.LogTransform | transforms.LogOddsTransform):
+        return interval
+    most = 1.0 if isinstance(untruncated, transforms.LogOddsTransform) else None
+
+    def bounds(*args):
+        lower, upper = interval.args_fn(*args)
+        return 0.0 if lower is None else lower, most if upper is None else upper
+
+    return transforms.Interval(bounds_fn=bounds)
 
 
 def support_ndim(rv: Variable) -> int:

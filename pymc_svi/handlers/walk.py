@@ -18,7 +18,7 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 
-from pymc_svi.handlers.distributions import implied_transform
+from pymc_svi.handlers.distributions import fitting_transform
 from pymc_svi.handlers.frame import Frame, check_same_plate, checked_indices
 from pymc_svi.handlers.imputation import is_partly_observed, no_density_of_its_own, observed_part
 from pymc_svi.handlers.record import recall
@@ -199,7 +199,7 @@ class _Walk:
             value=value,
             observed=observed,
             dims=model.named_vars_to_dims.get(rv.name),
-            transform=None if observed else model.rvs_to_transforms[rv] or implied_transform(rv),
+            transform=None if observed else fitting_transform(rv, model.rvs_to_transforms[rv]),
             initval=None if observed else model.rvs_to_initial_values.get(rv),
             default=default,
             resolve=self.rebuild,

@@ -346,6 +346,24 @@ def test_steps_that_end_in_exp_or_sigmoid_say_where_the_values_are(site, scale, 
     np.testing.assert_allclose(elbo_draws(model, guide, params, n=100), 0.0, atol=1e-9)
 
 
+@pytest.mark.parametrize("as_model", [lambda program: program, as_built], ids=["function", "built"])
+def test_truncated_distributions_keep_their_own_bounds(as_model):
+    def program():
+        pm.Truncated("below", pm.Gamma.dist(2.0, 1.0), upper=3.0)
+        pm.Truncated("above", pm.Beta.dist(2.0, 2.0), lower=0.25)
+        pm.Truncated("both", pm.LogNormal.dist(0.0, 1.0), lower=0.5, upper=2.0)
+        pm.Truncated("neither", pm.Normal.dist(0.0, 1.0), upper=2.0)
+
+    traced = trace(AutoNormal(as_model(program), init_scale=3.0)).get_trace()
+    draws = draw_function({name: traced[name].value for name in ("below", "above", "both")})(500, 0)
+    for name, (least, most) in {"below": (0, 3), "above": (0.25, 1), "both": (0.5, 2)}.items():
+        assert least <= draws[name].min() < least + 0.1 * (most - least)
+        assert most >= draws[name].max() > most - 0.1 * (most - least)
+    model = as_model(program)
+    losses = elbo_draws(model, AutoNormal(model, init_scale=3.0), {}, n=500)
+    assert np.isfinite(losses).all()
+
+
 def test_a_transform_that_is_refused_stays_away():
     def model():
         pm.CustomDist("x", 0.4, dist=log_normal, transform=None)
