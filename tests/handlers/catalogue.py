@@ -10,6 +10,7 @@ import numpy as np
 import pymc as pm
 import pymc.dims as pmd
 import pytensor.tensor as pt
+from pymc.distributions import transforms
 
 MODELS: dict[str, Entry] = {}
 RNG = np.random.default_rng(7)
@@ -460,7 +461,7 @@ def custom_generator():
     def dist(mu, size):
         return pt.exp(pm.Normal.dist(mu, 0.5, size=size))
 
-    pm.CustomDist("x", mu, dist=dist, shape=2)
+    pm.CustomDist("x", mu, dist=dist, shape=2, transform=transforms.log)
 
 
 @entry
