@@ -59,7 +59,8 @@ def main() -> None:
             for _ in loader:  # decode all
                 pass
     else:
-        X, y = (array.astype(pytensor.config.floatX) for array in regression(given.rows))
+        dtype = pytensor.config.floatX
+        X, y = (array.astype(dtype, copy=False) for array in regression(given.rows))
         buffer_size = 50 * BATCH if given.how == "buffered" else None
         loader = DataLoader(
             {"X": X, "y": y}, batch_size=BATCH, drop_last=True, buffer_size=buffer_size
