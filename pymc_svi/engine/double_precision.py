@@ -12,7 +12,9 @@ import numpy as np
 # What compiles as PyTensor does has no public name there.
 from pytensor.link.numba.dispatch.basic import numba_njit
 
-__all__ = ["exp", "log", "log1p", "sigmoid", "softplus"]
+from pymc_svi.engine.polynomial import polynomial
+
+__all__ = ["exp", "exp_of_sum", "expm1", "log", "log1mexp", "log1p", "sigmoid", "softplus", "tanh"]
 
 # Adding and subtracting this rounds to an integer, which is then in the low bits of the sum.
 _ROUND = 1.5 * 2.0**52
@@ -21,10 +23,28 @@ _LOG2_E = math.log2(math.e)
 # log(2) in two parts, the first with so few bits that its product with an exponent is exact.
 _LN2_HIGH = float.fromhex("0x1.62e42feep-1")
 _LN2_LOW = float.fromhex("0x1.a39ef35793c76p-33")
-_SQRT_TWO = math.sqrt(2.0)
 _SQRT_HALF_BITS = int(np.float64(math.sqrt(0.5)).view(np.int64))
 _SMALLEST_NORMAL = float(np.finfo(np.float64).tiny)
+_LOG_OF_DOWN = -37.42994775023705  # -54 log(2)
 _INFINITY = float("inf")
+
+# What 2 artanh(s) / s - 2 is over s^2, in s^2 <= 1 / 9.
+_artanh_tail = polynomial(
+    [
+        0.15231262619428984,
+        0.06334110851770246,
+        0.09942024896554735,
+        0.10480399234365274,
+        0.11767997767241035,
+        0.13333176949138179,
+        0.15384620253804163,
+        0.18181818086005655,
+        0.22222222223331986,
+        0.2857142857142194,
+        0.4,
+        0.6666666666666666,
+    ]
+)
 
 # Sums and products stay in the order in which they are written (no "reassoc"): the rounding trick
 # and the two-part sums rely on it. A division by zero gives infinity, not an exception.
@@ -32,12 +52,12 @@ _compiled = numba_njit(fastmath={"contract"}, error_model="numpy", forceinline=T
 
 
 @_compiled
-def exp(x):
-    """``2**n * exp(r)`` with ``|r| <= log(2) / 2`` and the Taylor polynomial of ``exp(r)``."""
+def _exp_parts(x, low):
+    """``n`` and ``exp(r) - 1`` for ``x + low = n log(2) + r`` with ``|r| <= log(2) / 2``, by its Taylor polynomial."""
     y = -746.0 if x < -746.0 else x
     y = 710.0 if y > 710.0 else y
     n = (y * _LOG2_E + _ROUND) - _ROUND
-    r = (y - n * _LN2_HIGH) - n * _LN2_LOW
+    r = ((y - n * _LN2_HIGH) - n * _LN2_LOW) + low
     p = 1 / 6227020800.0
     p = p * r + 1 / 479001600.0
     p = p * r + 1 / 39916800.0
@@ -50,11 +70,40 @@ def exp(x):
     p = p * r + 1 / 24.0
     p = p * r + 1 / 6.0
     p = p * r + 0.5
-    p = p * (r * r) + r + 1.0
+    return n, p * (r * r) + r
+
+
+@_compiled
+def exp_of_sum(x, low):
+    """``exp(x + low)`` for what is too small to be added to x."""
+    n, e = _exp_parts(x, low)
+    return _scaled(e + 1.0, n)
+
+
+@_compiled
+def _scaled(p, n):
+    """``2**n * p``."""
     # In two halves, because 2**n may be out of range where the product is not.
     half = n * 0.5 + _ROUND
     rest = (n - (half - _ROUND)) + _ROUND
     return p * _power_of_two(half) * _power_of_two(rest)
+
+
+@_compiled
+def exp(x):
+    """The exponential."""
+    return exp_of_sum(x, 0.0)
+
+
+@_compiled
+def expm1(x):
+    """``exp(x) - 1``, also of a small x."""
+    n, e = _exp_parts(-40.0 if x < -40.0 else x, 0.0)
+    # Large ones are made of half the power, which is in range wherever the result is.
+    large = n > 512.0
+    power = _power_of_two((n - 1.0 if large else n) + _ROUND)
+    value = power * e + (power - 1.0)
+    return 2.0 * value if large else value
 
 
 @_compiled
@@ -99,7 +148,7 @@ def log(x):
     """The logarithm: ``-inf`` at zero, NaN below."""
     tiny = x < _SMALLEST_NORMAL
     y = x * 2.0**54 if tiny else x
-    shift = -37.42994775023705 if tiny else 0.0  # -54 log(2)
+    shift = _LOG_OF_DOWN if tiny else 0.0
     value = _log_of_positive(y, 0.0) + shift
     special = -_INFINITY if x == 0.0 else (x if x > 0.0 else np.nan)
     return value if 0.0 < x < _INFINITY else special
@@ -119,12 +168,11 @@ def log1p(x):
 def softplus(x):
     """``log(1 + exp(x))``."""
     e = exp(-abs(x))
-    # log(1 + e) with 0 <= e <= 1 needs no look at the bits: k is 0 or 1. Sums instead of
-    # selections, which LLVM makes branches of when there are many.
-    k = np.float64(e > _SQRT_TWO - 1.0)
-    f = e * (1.0 - 0.5 * k) - 0.5 * k
-    s = (e - k) / (e + 2.0 + k)
-    return (x if x > 0.0 else 0.0) + _log_of_parts(k, f, s, 0.0)
+    # As the logarithm, but for 0 <= e <= 1, which needs no look at the bits.
+    s = e / (2.0 + e)
+    z = s * s
+    h = 0.5 * e * e
+    return (x if x > 0.0 else 0.0) + (e - (h - s * (h + z * _artanh_tail(z))))
 
 
 @_compiled
@@ -132,3 +180,29 @@ def sigmoid(x):
     """``1 / (1 + exp(-x))``."""
     e = exp(-abs(x))
     return (1.0 if x >= 0.0 else e) / (1.0 + e)
+
+
+@_compiled
+def tanh(x):
+    """The hyperbolic tangent."""
+    t = expm1(-2.0 * abs(x))
+    return math.copysign(t / (t + 2.0), x)
+
+
+@_compiled
+def log1mexp(x):
+    """``log(1 - exp(x))`` for a negative x."""
+    n, e = _exp_parts(x, 0.0)
+    power = _scaled(e + 1.0, n)
+    # From -log(2) on n is 0 or -1, and 1 - exp(x) has all its digits if made of e. Below, what rounding
+    # takes from it comes back as a correction.
+    near = n > -1.0 - 0.5
+    scale = 1.0 if n > -0.5 else 0.5
+    u = (1.0 - scale) - scale * e if near else 1.0 - power
+    correction = 0.0 if near else ((1.0 - u) - power) / u
+    # Near zero it is -x, which may have no normal number.
+    tiny = x > -1e-300
+    value = _log_of_positive(-x * 2.0**54 if tiny else u, correction) + (
+        _LOG_OF_DOWN if tiny else 0.0
+    )
+    return value if x < 0.0 else (-_INFINITY if x == 0.0 else np.nan)
