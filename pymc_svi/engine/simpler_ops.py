@@ -7,12 +7,14 @@ diagonal, any number of parts) of which a training step has one.
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
+import pytensor.tensor as pt
 from pytensor.compile.builders import OpFromGraph
 from pytensor.compile.mode import Mode, optdb
 from pytensor.compile.rewriting import inline_ofg_node
-from pytensor.graph.basic import Apply, Constant
+from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
@@ -20,12 +22,14 @@ from pytensor.link.numba.linker import NumbaLinker
 from pytensor.scalar import AND, OR, Add, Maximum, Minimum, Mul, identity
 from pytensor.tensor.basic import ExtractDiag, Split
 from pytensor.tensor.blockwise import Blockwise
-from pytensor.tensor.elemwise import CAReduce, Elemwise
+from pytensor.tensor.elemwise import CAReduce, DimShuffle, Elemwise
 
 __all__ = ["with_simpler_ops"]
 
 # The reductions that PyTensor can fuse.
 _FUSED = (Add, Mul, Maximum, Minimum, AND, OR)
+# From how many elements on it matters whether loops are vector instructions.
+_MANY = 64
 # Of how many parts an array may be for slices to compile faster than a split.
 _FEW = 4
 
@@ -70,6 +74,29 @@ def _slice_parts(fgraph: FunctionGraph, node: Apply):
     return [x[(*before, slice(start, end))] for start, end in itertools.pairwise(ends)]
 
 
+@node_rewriter([Elemwise])
+def _drop_an_axis_of_one(fgraph: FunctionGraph, node: Apply):
+    """Compute a column as a vector.
+
+    PyTensor makes columns of vectors that are multiplied by a matrix, and of what they are computed from.
+    A loop over rows of one element makes no vector instructions.
+    """
+    shape = node.outputs[0].type.shape
+    if len(shape) < 2 or shape[-1] != 1 or (None not in shape and math.prod(shape) < _MANY):
+        return None
+    columns = node.op(*[_without_last_axis(x) for x in node.inputs], return_list=True)
+    return [pt.expand_dims(column, -1) for column in columns]
+
+
+def _without_last_axis(x: Variable) -> Variable:
+    order = list(range(x.type.ndim - 1))
+    if x.owner is not None and isinstance(x.owner.op, DimShuffle):
+        *before, last = x.owner.op.new_order
+        if last == "x":
+            [x], order = x.owner.inputs, before
+    return x if order == list(range(x.type.ndim)) else x.dimshuffle(order)
+
+
 @node_rewriter([OpFromGraph])
 def _inline_gradients(fgraph: FunctionGraph, node: Apply):
     """Write out the gradient of an operation that is a graph itself, such as ``logsumexp``.
@@ -103,7 +130,11 @@ def _vectorize_graphs(fgraph: FunctionGraph, node: Apply):
 for _name, _rewrite in (("batches", _vectorize_graphs), ("gradients", _inline_gradients)):
     optdb.register(f"pymc_svi_{_name}", dfs_rewriter(_rewrite), "pymc_svi_simpler", position=-0.02)
 # Before elementwise operations are fused (49).
-for _name, _rewrite in (("diagonals", _slice_a_diagonal), ("parts", _slice_parts)):
+for _name, _rewrite in (
+    ("diagonals", _slice_a_diagonal),
+    ("parts", _slice_parts),
+    ("columns", _drop_an_axis_of_one),
+):
     optdb.register(f"pymc_svi_{_name}", dfs_rewriter(_rewrite), "pymc_svi_simpler", position=48.4)
 # Just before PyTensor fuses reductions into elementwise loops (100).
 optdb.register(

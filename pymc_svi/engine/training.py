@@ -22,6 +22,7 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.traversal import ancestors
 
+from pymc_svi.engine.columns import by_columns
 from pymc_svi.engine.compiling import compiled_at_first_call, uncollected
 from pymc_svi.engine.graph import own_generators, own_nodes, share_large_constants
 from pymc_svi.engine.inplace import with_large_arrays_in_place
@@ -141,7 +142,8 @@ class Training:
         outputs = [loss.value, *([] if same else [loss.surrogate]), *updates.values()]
         outputs += loss.terms.values()
         # All at once: what is rewritten or copied by itself would have draws of its own.
-        outputs = own_nodes(share_large_constants(narrowed(without_named_dims(outputs))))
+        outputs = by_columns(narrowed(without_named_dims(outputs)))
+        outputs = own_nodes(share_large_constants(outputs))
         outputs, self.generators = own_generators(outputs)
         self.value = outputs[0]
         self.surrogate = outputs[0] if same else outputs[1]

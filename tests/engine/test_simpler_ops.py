@@ -5,7 +5,7 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 from pytensor.tensor.basic import ExtractDiag, Split
-from pytensor.tensor.elemwise import CAReduce
+from pytensor.tensor.elemwise import CAReduce, Elemwise
 
 from pymc_svi.engine import training_mode
 
@@ -92,3 +92,24 @@ def test_parts_of_the_wrong_size_are_an_error():
     # own as well, and raises RuntimeError.
     with pytest.raises((ValueError, RuntimeError)):
         function(np.arange(5.0))
+
+
+def test_columns_are_computed_as_vectors():
+    """The gradient of a product with a matrix, and what it is made of."""
+    X, w, y = pt.matrix("X"), pt.vector("w", shape=(3,)), pt.vector("y")
+    loss = pt.softplus(X @ w).sum() - (y * (X @ w)).sum()
+    gradient = pytensor.grad(loss, w)
+    function = compiled([X, w, y], [gradient, pt.exp(y[:, None] * X[:, :1]) + 1.0])
+    lengths = [
+        v.type.shape[-1]
+        for node in function.maker.fgraph.apply_nodes
+        if isinstance(node.op, Elemwise)
+        for v in node.outputs
+        if v.type.ndim == 2
+    ]
+    assert 1 not in lengths
+    rng = np.random.default_rng(0)
+    X_, w_, y_ = rng.normal(size=(100, 3)), rng.normal(size=3), rng.normal(size=100)
+    found, column = function(X_, w_, y_)
+    np.testing.assert_allclose(found, X_.T @ (1 / (1 + np.exp(-X_ @ w_)) - y_), rtol=1e-12)
+    np.testing.assert_allclose(column, np.exp(y_ * X_[:, 0])[:, None] + 1.0, rtol=1e-14)

@@ -1,0 +1,141 @@
+"""Sums of exponentials over short rows are the same column by column, with the same gradients."""
+
+import numpy as np
+import pymc as pm
+import pytensor
+import pytensor.tensor as pt
+import pytest
+from pytensor.graph.traversal import ancestors
+from pytensor.tensor.special import LogSumExp
+
+from pymc_svi.engine.columns import by_columns
+
+RNG = np.random.default_rng(0)
+N = 100
+
+
+def has_log_sum_exp(expression):
+    return any(
+        v.owner is not None and isinstance(v.owner.op, LogSumExp) for v in ancestors([expression])
+    )
+
+
+def values_and_gradients(expression, inputs, given):
+    weights = np.linspace(0.5, 1.5, N)
+    gradients = pytensor.grad((expression * weights).sum(), inputs)
+    function = pytensor.function(inputs, [expression, *gradients], mode="FAST_COMPILE")
+    return function(*given)
+
+
+def assert_the_same(expression, inputs, given):
+    [new] = by_columns([expression])
+    assert has_log_sum_exp(expression)
+    assert not has_log_sum_exp(new)
+    assert new.type.dtype == expression.type.dtype
+    expected = values_and_gradients(expression, inputs, given)
+    for found, value in zip(values_and_gradients(new, inputs, given), expected, strict=True):
+        np.testing.assert_allclose(found, value, rtol=1e-12, atol=1e-12)
+
+
+def normal_logp(y, mu, sigma):
+    return -0.5 * ((y[:, None] - mu) / sigma) ** 2 - pt.log(sigma)
+
+
+@pytest.mark.parametrize("n_columns", [2, 3, 8])
+def test_components_that_differ_by_their_parameters(n_columns):
+    y, mu, log_sigma = pt.dvector("y"), pt.dvector("mu"), pt.dvector("log_sigma")
+    shape = (n_columns,)
+    mu_, log_sigma_ = pt.specify_shape(mu, shape), pt.specify_shape(log_sigma, shape)
+    density = pt.logsumexp(normal_logp(y, mu_, pt.exp(log_sigma_)), axis=-1)
+    given = [RNG.normal(size=N) * 3, RNG.normal(size=n_columns), RNG.normal(size=n_columns)]
+    assert_the_same(density, [y, mu, log_sigma], given)
+
+
+def test_components_side_by_side_with_an_impossible_one():
+    """As of a zero-inflated count: zero itself is all that the first component can be."""
+    y, eta, weight = pt.dvector("y"), pt.dvector("eta"), pt.dscalar("weight")
+    weights = pt.stack([weight, 1 - weight])
+    zero = pt.switch(pt.eq(y, 0), 0.0, -np.inf)
+    joined = pt.join(-1, zero[:, None], (y * eta - pt.exp(eta))[:, None])
+    density = pt.logsumexp(pt.log(weights) + joined, axis=-1)
+    given = [RNG.poisson(1.0, N).astype(float), RNG.normal(size=N), np.array(0.3)]
+    assert (given[0] == 0).any() and (given[0] > 0).any()
+    [new] = by_columns([density])
+    assert not has_log_sum_exp(new)
+    inputs = [y, eta, weight]
+    function = pytensor.function(
+        inputs, [new, *pytensor.grad(new.sum(), [eta, weight])], mode="FAST_COMPILE"
+    )
+    found, eta_slope, weight_slope = function(*given)
+    y_, eta_, w = given
+    poisson = (1 - w) * np.exp(y_ * eta_ - np.exp(eta_))
+    total = poisson + w * (y_ == 0)
+    np.testing.assert_allclose(found, np.log(total), rtol=1e-12)
+    np.testing.assert_allclose(eta_slope, poisson / total * (y_ - np.exp(eta_)), rtol=1e-11)
+    np.testing.assert_allclose(
+        weight_slope, ((y_ == 0) / total - poisson / (1 - w) / total).sum(), rtol=1e-11
+    )
+
+
+def test_equal_components_share_the_gradient():
+    y, mu = pt.dvector("y"), pt.dvector("mu")
+    density = pt.logsumexp(normal_logp(y, pt.specify_shape(mu, (2,)), 1.0), axis=1)
+    [new] = by_columns([density])
+    slope = pytensor.function([y, mu], pytensor.grad(new.sum(), mu), mode="FAST_COMPILE")
+    np.testing.assert_allclose(slope(np.ones(N), np.zeros(2)), [N / 2, N / 2])
+
+
+def test_infinities_as_in_pytensor():
+    rows = np.array([[-np.inf, -np.inf, -np.inf], [-np.inf, 1.0, -np.inf], [-np.inf, 1.0, np.inf]])
+    rows = np.concatenate([rows, rows[:, ::-1], np.zeros((N, 3))])
+    first, second, third = columns = [pt.dvector() for _ in range(3)]
+    density = pt.logsumexp(pt.stack([first, second, third], axis=-1), axis=-1)
+    [new] = by_columns([density])
+    assert not has_log_sum_exp(new)
+    function = pytensor.function(columns, [new, density], mode="FAST_COMPILE")
+    found, expected = function(*rows.T)
+    np.testing.assert_allclose(found, expected, rtol=1e-14)
+    assert list(expected[:3]) == [-np.inf, 1.0, np.inf]
+
+
+def test_far_apart_components_lose_no_digits():
+    columns = [pt.dvector(), pt.dvector()]
+    [new] = by_columns([pt.logsumexp(pt.stack(columns, axis=-1), axis=-1)])
+    function = pytensor.function(columns, new, mode="FAST_COMPILE")
+    assert list(function(np.full(N, -1e12), np.full(N, -0.1))) == [-0.1] * N
+
+
+def test_a_part_that_is_repeated_along_the_rows():
+    y, mu = pt.dvector("y"), pt.dvector("mu")
+    repeated = pt.alloc(pt.specify_shape(mu, (3,)), y.shape[0], 3)
+    density = pt.logsumexp(repeated * y[:, None], axis=-1)
+    assert_the_same(density, [y, mu], [RNG.normal(size=N), RNG.normal(size=3)])
+
+
+def test_other_rows_stay_together():
+    X, B, y = pt.dmatrix("X"), pt.matrix("B", shape=(5, 3)), pt.dvector("y")
+    product = pt.logsumexp(X @ B + y[:, None], axis=-1)  # its columns take as long as all
+    many = pt.logsumexp(y[:, None] + np.arange(9.0), axis=-1)
+    unknown = pt.logsumexp(y[:, None] + pt.dvector("z"), axis=-1)
+    few = pt.logsumexp(pt.vector(shape=(5,))[:, None] + np.arange(3.0), axis=-1)
+    first = pt.logsumexp(y[None, :] + np.arange(3.0)[:, None], axis=0)  # columns already
+    for expression in (product, many, unknown, few, first):
+        assert by_columns([expression]) == [expression]
+
+
+@pytest.mark.parametrize("floatX", ["float64", "float32"])
+@pytest.mark.parametrize("kind", ["mixture", "zero_inflated"])
+def test_pymcs_mixtures_have_their_density(kind, floatX):
+    with pytensor.config.change_flags(floatX=floatX), pm.Model() as model:
+        w = pm.Dirichlet("w", np.ones(2))
+        if kind == "mixture":
+            mu = pm.Normal("mu", 0.0, 1.0, shape=2)
+            pm.NormalMixture("y", w=w, mu=mu, sigma=0.5, observed=RNG.normal(size=N))
+        else:
+            pm.ZeroInflatedPoisson("y", w[0], 2.0, observed=RNG.poisson(2.0, N))
+        [density] = model.logp(vars=model["y"], sum=False)
+        [new] = by_columns([density])
+        assert has_log_sum_exp(density) and not has_log_sum_exp(new)
+        function = model.compile_fn([new, density], inputs=model.value_vars, mode="FAST_COMPILE")
+        found, expected = function(model.initial_point())
+    np.testing.assert_allclose(found, expected, rtol=1e-12 if floatX == "float64" else 1e-5)
