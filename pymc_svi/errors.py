@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 __all__ = [
+    "LABELS",
     "DataError",
     "InitializationError",
     "NonFiniteError",
@@ -21,6 +22,12 @@ __all__ = [
     "quoted",
     "sentence",
 ]
+
+# What to do about a label that is too large.
+LABELS = (
+    "Labels count from 0: places = np.unique(labels, return_inverse=True)[1] makes such of any "
+    "labels. Else make longer what they look up"
+)
 
 
 class SiteError(ValueError):

@@ -43,6 +43,7 @@ from pymc_svi.engine.batch_source import batch_lines
 from pymc_svi.engine.loop_source import LoopSource, is_loop
 from pymc_svi.engine.op_source import op_lines
 from pymc_svi.engine.own_code import OwnCodeCompiler
+from pymc_svi.engine.place_checks import place_checks
 
 __all__ = ["Source", "with_flat_loops"]
 
@@ -105,6 +106,11 @@ class Source:
         self.functions: dict[tuple, Any] = {}
         self.memo: dict = {}
         self.n_locals = 0
+        # Which places have been checked to be in an axis of which length.
+        self.checked: set[tuple[Variable, str]] = set()
+        # What a loop finds as it was before it, and what of this is checked there.
+        self.as_before: frozenset[Variable] = frozenset()
+        self.before_loop: list[str] = []
 
     def function(
         self, fgraph: FunctionGraph, order: Sequence[Apply]
@@ -142,6 +148,7 @@ class Source:
             elif (lines := self.operation(node)) is not None:
                 yield from lines
             else:
+                yield from place_checks(self, node)
                 yield self.call(node)
 
     def operation(self, node: Apply) -> Iterable[str] | None:

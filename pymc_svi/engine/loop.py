@@ -10,6 +10,7 @@ from typing import NoReturn
 import numpy as np
 
 from pymc_svi.constraints import real
+from pymc_svi.engine.missing_places import missing_place
 from pymc_svi.engine.progress import Progress
 from pymc_svi.engine.state import SVIState
 from pymc_svi.engine.training import Training
@@ -71,6 +72,8 @@ def run_steps(
     ------
     NonFiniteError
         At the first loss or gradient that is not finite, unless ``stable``.
+    IndexError
+        If data ask for a place that does not exist; it says which.
 
     Warns
     -----
@@ -93,7 +96,10 @@ def run_steps(
                 if training.feed is not None:
                     size = training.feed.prepare(state.step + done, size)
                 began = time.perf_counter()
-                new = losses[done : done + size] = chunk(size)
+                try:
+                    new = losses[done : done + size] = chunk(size)
+                except IndexError as error:
+                    raise missing_place(error, training, state.step + done, size) from error
                 elapsed = time.perf_counter() - began
                 if not stable and not np.isfinite(new).all():
                     first_bad = int(np.flatnonzero(~np.isfinite(new))[0])

@@ -65,7 +65,10 @@ class LoopSource:
         op, node, inner, source = self.op, self.node, self.inner, self.source
         # Names of its own for what is inside: the graphs of several loops have variables in common.
         outside, constants = source.names, source.constants
+        checks = source.checked, source.as_before, source.before_loop
         source.names, source.constants = {}, {}
+        source.checked, source.before_loop = set(), self.before
+        source.as_before = frozenset(op.inner_non_seqs(inner.inputs))
         self._sequences()
         self._histories()
         carried = self._carried()
@@ -93,6 +96,7 @@ class LoopSource:
             self.writes.append(f"{', '.join(carried)}, = {', '.join(new)},")
         source.names = {**outside, **self.results}
         source.constants = constants
+        source.checked, source.as_before, source.before_loop = checks
         return [
             f"{self.n_steps} = {self.given[node.inputs[0]]}.item()",
             *self.before,

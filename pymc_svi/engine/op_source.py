@@ -126,7 +126,7 @@ def _gather_rows(source: Source, node: Apply) -> Iterable[str] | None:
         return None
     columns = x.type.shape[1:]
     width = None if None in columns else math.prod(columns)
-    function = source.refer(row_taker(width), f"row_taker 1 {width}")
+    function = source.refer(row_taker(width), f"row_taker 2 {width}")
     rows = f"{source.name(x)}, {source.name(first)}"
     return [f"{source.new(node.outputs[0])} = {function}({rows})"]
 

@@ -1,4 +1,4 @@
-"""Taking rows of a large array, which are far apart in memory.
+"""Taking rows of a large array, which are far apart in memory, and checking their numbers.
 
 A minibatch is random rows of the data. If these do not fit into the caches of the processor, a row
 takes longer to arrive than to compute with; so each is asked for while those before it are copied.
@@ -18,7 +18,7 @@ from numba.extending import intrinsic, overload
 # What compiles and keeps on disk as PyTensor does has no public name there.
 from pytensor.link.numba.dispatch.basic import numba_njit
 
-__all__ = ["row_taker"]
+__all__ = ["check_places", "row_taker"]
 
 # How many rows ahead memory is asked for; some ten lines of it can be on their way at a time.
 _ROWS_AHEAD = 16
@@ -93,8 +93,33 @@ def _place(row, n):
     """Return the place of a row that may be counted from the end."""
     place = row if row >= 0 else row + n
     if place < 0 or place >= n:
-        raise IndexError("a row that is asked for does not exist")
+        raise IndexError("index", np.int64(row), "of an axis with", n)
     return place
+
+
+@numba_njit(cache=True)
+def check_places(places, n):
+    """Check that each place in an array exists along an axis; negative ones count from its end.
+
+    Parameters
+    ----------
+    places : numpy.ndarray
+        Whole numbers.
+    n : int
+        The length of the axis.
+
+    Raises
+    ------
+    IndexError
+        With the first place that does not exist, and the length.
+    """
+    n_bad = 0
+    for place in places.flat:  # without a way out of it, it is vector instructions
+        row = np.int64(place)
+        n_bad += (row >= n) | (row < -n)
+    if n_bad:
+        for place in places.flat:
+            _place(np.int64(place), n)
 
 
 @cache

@@ -17,7 +17,7 @@ from pytensor.graph.traversal import ancestors
 from pytensor.tensor.type import TensorType
 
 from pymc_svi.enumeration import has_finite_support
-from pymc_svi.errors import InitializationError, SiteError, sentence
+from pymc_svi.errors import LABELS, InitializationError, SiteError, sentence
 from pymc_svi.evaluation import evaluation_mode
 from pymc_svi.guides.init import InitStrategy
 from pymc_svi.guides.spaces import acts_on_elements, unconstrain
@@ -290,13 +290,31 @@ class _Run:
     def __call__(self, seed: int) -> _Start:
         if self._rngs:
             reseed_rngs(self._rngs, seed)
-        values = list(map(np.asarray, self._compute()))
+        try:
+            values = list(map(np.asarray, self._compute()))
+        except Exception as error:
+            self._name_site(error)
+            raise
         n = len(self.names)
         return _Start(
             dict(zip(self.names, values[:n], strict=True)),
             dict(zip(self.names, values[n : 2 * n], strict=True)),
             {site.name: float(v) for site, v in zip(self.scored, values[2 * n :], strict=True)},
         )
+
+    def _name_site(self, error: Exception) -> None:
+        """Raise an error with the first site that cannot be computed, if there is one."""
+        for site in self.scored:
+            try:
+                pytensor.function([], site.log_prob, mode=quick_mode())()
+            except Exception as own:
+                raise SiteError(
+                    sentence(
+                        f"Site {site.name!r} cannot be computed at the start",
+                        found=f"{type(own).__name__}: {str(own).splitlines()[0]}",
+                        fix=LABELS if isinstance(own, IndexError) else "",
+                    )
+                ) from error
 
 
 class _GiveStart(Handler):
