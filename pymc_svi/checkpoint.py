@@ -184,14 +184,18 @@ def check_same(about: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Check that a checkpoint belongs to the fit that wants to go on from it."""
     for key, what in (
         ("method", "another method"),
+        ("laws", "another model"),
         ("constraints", "other constraints of params"),
         ("data", "other data"),
     ):
         before, present = (json.loads(json.dumps(each.get(key))) for each in (about, now))
-        if isinstance(before, dict) and isinstance(present, dict) and key == "data":
-            # Only what differs, of what an earlier version knew to write.
-            known = [name for name in before if name in present and before[name] != present[name]]
-            before, present = ({n: each[n] for n in known} for each in (before, present))
+        if isinstance(before, dict) and isinstance(present, dict):
+            # Only what differs; of what is known of data, what an earlier version knew to write.
+            names = before.keys() & present.keys() if key == "data" else before.keys() | present
+            differ = [name for name in names if before.get(name) != present.get(name)]
+            before, present = (
+                {n: each[n] for n in sorted(differ) if n in each} for each in (before, present)
+            )
         if key in about and before != present:
             raise StateError(
                 sentence(
@@ -199,6 +203,6 @@ def check_same(about: Mapping[str, Any], now: Mapping[str, Any]) -> None:
                     found=str(before),
                     expected=str(present),
                     fix="Resume with the model, guide and data that wrote it, or use another "
-                    "folder; resume=result.state goes on with other data",
+                    "folder; resume=result.state goes on with another model or other data",
                 )
             )

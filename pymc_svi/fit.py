@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pymc_svi.errors import did_you_mean, quoted, sentence
@@ -11,7 +13,7 @@ from pymc_svi.optim import Adam, cosine_decay
 from pymc_svi.results import SVIRunResult
 from pymc_svi.svi import SVI
 from pymc_svi.trainer import ADVI, ASVGD, SVGD, FullRankADVI, Inference, Trainer
-from pymc_svi.trainer.inference import context_model, with_model
+from pymc_svi.trainer.inference import SVIMethod, check_steps, context_model, with_model
 
 __all__ = ["fit"]
 
@@ -101,7 +103,8 @@ def fit(
                 + did_you_mean(method, _METHODS)
             )
         model = context_model(model, "fit")
-        if optim is None and method in ("advi", "fullrank_advi") and n > 0:
+        check_steps("n", n)
+        if optim is None and method in ("advi", "fullrank_advi"):
             optim = Adam(cosine_decay(_STEP_SIZE, n, _LAST))
         if loss is not None:
             if method in ("svgd", "asvgd"):
@@ -109,7 +112,7 @@ def fit(
                     sentence(f"fit: {method!r} has its own objective", fix="Leave loss out")
                 )
             options["loss"] = loss
-        method = _METHODS[method](model, optim=optim, **options)
+        method = _made(method, model, optim, options)
     else:
         given = {"optim": optim, "loss": loss, **options}
         if ignored := [name for name, value in given.items() if value is not None]:
@@ -130,3 +133,22 @@ def fit(
         model=model,
     )
     return trainer.fit(n=n, random_seed=random_seed)
+
+
+def _made(name: str, model: Program, optim: Any, options: Mapping[str, Any]) -> Inference:
+    """Return a method by its name, for its model; its options are those of ``fit`` that are left."""
+    method = _METHODS[name](model, optim=optim, **options)
+    try:
+        if isinstance(method, SVIMethod):
+            method.as_svi()
+    except TypeError as error:
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if unknown is None or unknown[1] not in options:
+            raise
+        guide = type(method).guide if isinstance(method, ADVI) else type(method)
+        known = {*inspect.signature(fit).parameters, *inspect.signature(guide).parameters}
+        raise TypeError(
+            sentence(f"fit: {name!r} has no option {unknown[1]!r}", found=str(error))
+            + did_you_mean(unknown[1], known)
+        ) from error
+    return method

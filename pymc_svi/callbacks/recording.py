@@ -38,6 +38,15 @@ class Tracker(Callback):
 
     def __init__(self, every: int = 100, **functions: Callable):
         super().__init__(every)
+        for name, function in functions.items():
+            if not callable(function):
+                raise TypeError(
+                    sentence(
+                        f"Tracker: {name!r} is a function of a moment, called at each recording",
+                        found=repr(function),
+                        fix=f'Write {name}=lambda moment: moment.params["..."]',
+                    )
+                )
         self.functions = functions
         self.hist: dict[str, list[Any]] = {name: [] for name in functions}
 
@@ -140,6 +149,14 @@ class HeldOutELBO(Callback):
 
     def __init__(self, batch: Mapping[str, Any], every: int = 100):
         super().__init__(every)
+        if not isinstance(batch, Mapping):
+            raise TypeError(
+                sentence(
+                    "HeldOutELBO: the data are a dict of arrays by name",
+                    found=f"an object of type {type(batch).__name__}",
+                    fix='Write HeldOutELBO({"X": X, "y": y})',
+                )
+            )
         self.batch = dict(batch)
         self.steps: list[int] = []
         self.elbos: list[float] = []

@@ -56,7 +56,19 @@ class EarlyStopping(Callback):
         monitor: Callable[[Moment], float] | None = None,
     ):
         super().__init__(every)
-        self.patience, self.min_delta, self.monitor = patience, min_delta, monitor
+        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+            raise ValueError(
+                sentence("EarlyStopping: patience is a whole number of calls", found=repr(patience))
+            )
+        if monitor is not None and not callable(monitor):
+            raise TypeError(
+                sentence(
+                    "EarlyStopping: monitor is a function of a moment",
+                    found=repr(monitor),
+                    fix="Write monitor=lambda moment: -held_out.elbos[-1]",
+                )
+            )
+        self.patience, self.min_delta, self.monitor = patience, float(min_delta), monitor
         self.start()
 
     remembers = ("best", "waited")

@@ -22,7 +22,13 @@ from pymc_svi.results.sampling import (
     guided_run,
     prediction_names,
 )
-from pymc_svi.results.tree import as_tree, check_draws, given_data, site_dataset
+from pymc_svi.results.tree import (
+    as_tree,
+    check_draws,
+    data_of_predictions,
+    given_data,
+    site_dataset,
+)
 
 if TYPE_CHECKING:
     from pymc_svi.svi import SVI  # only for its name in signatures: svi imports this module
@@ -198,7 +204,8 @@ class SVIRunResult:
         Returns
         -------
         xarray.DataTree
-            ``posterior`` and ``posterior_predictive`` with dims (chain, draw, ...).
+            ``posterior`` and ``posterior_predictive`` with dims (chain, draw, ...); beside them
+            ``observed_data`` and ``constant_data``, or ``predictions_constant_data``.
         """
         check_draws(draws)
         self._refuse_number_of_draws(args)
@@ -220,6 +227,7 @@ class SVIRunResult:
                 which: site_dataset({n: values[n] for n in sites}, run.trace, ("chain", "draw"))
                 for which, sites in (("posterior", run.guided), (group, names))
             }
+            | data_of_predictions(run.trace, run.observed, values, predictions, of_rows)
         )
 
     def _refuse_number_of_draws(self, args: tuple) -> None:

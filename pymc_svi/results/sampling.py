@@ -85,10 +85,26 @@ class GuidedRun:
     guided : tuple of str
         The latent sites that the guide draws, and the discrete ones that follow from it: those
         that are summed out in the fit are drawn from their posterior given the others.
+    observed : dict of str to Variable
+        The data of sites that are drawn although they are observed.
     """
 
     trace: Trace
     guided: tuple[str, ...]
+    observed: Mapping[str, Variable] = MappingProxyType({})
+
+
+class _KeepObserved(Handler):
+    """Remember the data of observed sites."""
+
+    def __init__(self, program: Program):
+        super().__init__(program)
+        self.values: dict[str, Variable] = {}
+
+    def process_message(self, site: Site) -> None:
+        """Remember the data of a site."""
+        if site.type == "sample" and site.observed:
+            self.values[site.name] = site.value
 
 
 def guided_run(
@@ -117,7 +133,8 @@ def guided_run(
     guide = fitted_guide(guide, params, fitted_on)
     with FixedParams(params):
         guide_trace = trace(guide).get_trace(*args, **kwargs)
-        program = replay(uncondition(model) if predictive else model, trace=guide_trace)
+        kept = _KeepObserved(model)
+        program = replay(uncondition(kept) if predictive else model, trace=guide_trace)
         model_trace = trace(program).get_trace(*args, **kwargs)
         summed_out = [
             name
@@ -127,7 +144,7 @@ def guided_run(
         if summed_out and not predictive:
             model_trace = trace(infer_discrete(program)).get_trace(*args, **kwargs)
     guided = [name for name in guide_trace.latent if name in model_trace]
-    return GuidedRun(model_trace, (*guided, *([] if predictive else summed_out)))
+    return GuidedRun(model_trace, (*guided, *([] if predictive else summed_out)), kept.values)
 
 
 def fitted_guide(guide: Program, params: Mapping[str, Any], arguments: Arguments | None) -> Program:

@@ -15,7 +15,7 @@ from pymc_svi.evaluation import evaluate
 from pymc_svi.handlers import Site, Trace
 from pymc_svi.handlers.log_prob import as_plain_tensor
 
-__all__ = ["as_tree", "check_draws", "given_data", "site_dataset"]
+__all__ = ["as_tree", "check_draws", "data_of_predictions", "given_data", "site_dataset"]
 
 
 def check_draws(draws: int) -> None:
@@ -94,12 +94,39 @@ def given_data(traced: Trace, leave_out: frozenset[str] = frozenset()) -> dict[s
     }
     constant = {site.name: _numbers(site.value) for site in sites if site.type == "data"}
     groups = {"observed_data": observed, "constant_data": constant}
-    return {
-        group: site_dataset(
-            {n: v for n, v in values.items() if _fits_labels(v, traced[n], traced)}, traced
-        )
-        for group, values in groups.items()
+    return {group: _labelled(values, traced) for group, values in groups.items()}
+
+
+def data_of_predictions(
+    traced: Trace,
+    observed: Mapping[str, Variable],
+    drawn: Mapping[str, np.ndarray],
+    predictions: bool,
+    leave_out: frozenset[str] = frozenset(),
+) -> dict[str, xr.Dataset]:
+    """Return the data beside draws of them, as ``pm.sample_posterior_predictive`` does.
+
+    Data are left out that have other rows than what was drawn: those of the fit, beside predictions
+    for others.
+    """
+    constant = {
+        site.name: _numbers(site.value)
+        for site in traced.values()
+        if site.type == "data" and site.name not in leave_out
     }
+    values = {n: _numbers(v) for n, v in observed.items() if n in drawn and n not in leave_out}
+    same = {n: v for n, v in values.items() if v.shape == drawn[n].shape[1:]}
+    if predictions:
+        return {"predictions_constant_data": _labelled(constant, traced)}
+    return {
+        "observed_data": _labelled(same, traced),
+        "constant_data": _labelled(constant, traced),
+    }
+
+
+def _labelled(values: Mapping[str, np.ndarray], traced: Trace) -> xr.Dataset:
+    known = {n: v for n, v in values.items() if _fits_labels(v, traced[n], traced)}
+    return site_dataset(known, traced)
 
 
 def _fits_labels(value: np.ndarray, site: Site, traced: Trace) -> bool:

@@ -22,11 +22,20 @@ __all__ = [
     "FullRankADVI",
     "Inference",
     "SVIMethod",
+    "check_steps",
     "context_model",
     "learned",
     "offered",
     "with_model",
 ]
+
+
+def check_steps(name: str, value: Any) -> None:
+    """Check a number of steps, or of epochs."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(sentence(f"fit: {name} is a whole number", found=repr(value)))
+    if value < 1:
+        raise ValueError(sentence(f"fit: {name} must be at least 1", found=repr(value)))
 
 
 def context_model(model: Program | None, what: str) -> Program:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,12 +16,13 @@ from pymc_svi.data import DataError, DataLoader
 from pymc_svi.data.checks import check_batch
 from pymc_svi.engine import Arguments, SVIState, Training, training_mode
 from pymc_svi.errors import sentence
-from pymc_svi.handlers import Handler
+from pymc_svi.handlers import Handler, trace
 from pymc_svi.handlers.core import built_model
 from pymc_svi.results import SVIRunResult
 from pymc_svi.svi import SVI
 from pymc_svi.trainer.batching import Batched, Plan, accepted_names, with_batches
 from pymc_svi.trainer.feeds import DataFeed, feed_of, placeholder
+from pymc_svi.trainer.laws import laws_of
 from pymc_svi.trainer.local import sites_of_rows
 from pymc_svi.trainer.planning import explaining_lengths, plan_batches
 
@@ -99,6 +101,15 @@ class Session:
             of_rows=lambda: self.of_rows,
             about=about,
         )
+
+    @cached_property
+    def laws(self) -> dict[str, str]:
+        """The law of each site of the model."""
+        model = self.svi.model if self.batched is None else self.batched.model
+        with self.svi.context(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what there is to say has been said
+            fed = () if self.plan is None else set(self.plan.variables.values())
+            return laws_of(trace(model).get_trace(), fed)
 
     @cached_property
     def of_rows(self) -> frozenset[str]:

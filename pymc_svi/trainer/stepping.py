@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -37,9 +37,46 @@ def begin(method: Inference, model: Program | None, batch: Any, random_seed: Any
             )
         )
     values = {"model": model, "batch": batch, "random_seed": random_seed}
+    _check_takes(method, "init", values)
+    _check_takes(method, "step", ("batch",), by_place=True)
     built = None if model is None else built_model(model)
     with nullcontext() if built is None else built:
         method.init(**{name: values[name] for name in offered(method, values)})
+
+
+def _check_takes(
+    method: Inference, name: str, given: Iterable[str], *, by_place: bool = False
+) -> None:
+    """Check that a method needs no more than it is given."""
+    what = f"{type(method).__name__}.{name}"
+    signature = inspect.signature(getattr(method, name))
+    try:
+        if by_place:
+            signature.bind(*given)
+        else:
+            signature.bind(**{n: None for n in given if n in offered(method, given)})
+    except TypeError as error:
+        raise TypeError(
+            sentence(
+                f"{what} does not take what it is given",
+                found=f"{what}{signature}: {error}",
+                expected="step(self, batch) -> loss" if by_place else f"any of {quoted(given)}",
+            )
+        ) from error
+
+
+def _as_number(loss: Any, method: Inference) -> float:
+    """Return a loss as a number."""
+    try:
+        return float(loss)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            sentence(
+                f"{type(method).__name__}.step does not return one number, the loss",
+                found=f"{loss!r} of type {type(loss).__name__}",
+                fix="If there is no loss, return 0.0",
+            )
+        ) from error
 
 
 def state_of(method: Inference, step: int) -> SVIState:
@@ -84,7 +121,7 @@ def take_step(
     params, what = learned(method), ""
     for _ in range(_ATTEMPTS if on_nonfinite == "rollback" else 1):
         try:
-            loss = float(method.step(batch))
+            loss = _as_number(method.step(batch), method)
         except KeyboardInterrupt:  # half-way through
             method.state = before
             raise

@@ -25,7 +25,7 @@ from pymc_svi.handlers.core import Program
 from pymc_svi.results import SVIRunResult
 from pymc_svi.svi import SVI
 from pymc_svi.trainer.feeds import DataFeed, feed_of
-from pymc_svi.trainer.inference import Inference, SVIMethod, learned, with_model
+from pymc_svi.trainer.inference import Inference, SVIMethod, check_steps, learned, with_model
 from pymc_svi.trainer.planning import explaining_lengths
 from pymc_svi.trainer.session import Session, build_session
 from pymc_svi.trainer.stepping import begin, go_on_from, state_of, take_step, tried_in_vain
@@ -118,6 +118,13 @@ class Trainer:
             )
         if callable(callbacks):
             callbacks = [callbacks]
+        if not isinstance(callbacks, Iterable):
+            raise TypeError(
+                sentence(
+                    "Trainer: callbacks is a list of functions or of Callback objects",
+                    found=repr(callbacks),
+                )
+            )
         self.method = with_model(method, model, "Trainer")
         self.model = model
         self.dataloader = dataloader
@@ -189,10 +196,7 @@ class Trainer:
         name, value = (
             ("epochs", epochs) if epochs is not None else ("n", 10_000 if n is None else n)
         )
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise TypeError(sentence(f"fit: {name} is a whole number", found=repr(value)))
-        if value < 1:
-            raise ValueError(sentence(f"fit: {name} must be at least 1", found=repr(value)))
+        check_steps(name, value)
         if epochs is None:
             return int(value)
         return int(value) * (1 if self.dataloader is None else len(self.dataloader))
@@ -252,6 +256,8 @@ class Trainer:
             "constraints": {n: repr(s.constraint) for n, s in training.params.sites.items()},
             "data": _describe(feed),
         }
+        if saved is not None or any(isinstance(c, Checkpoint) for c in self.callbacks):
+            about["laws"] = session.laws
         losses = np.empty(0)
         if saved is None:
             state = training.start(seed)

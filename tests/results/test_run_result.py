@@ -273,7 +273,8 @@ def test_built_model_on_new_data(data):
         pm.set_data({"X": X, "y_data": np.zeros(3)})
     tree = result.sample_posterior_predictive(draws=20_000, random_seed=1, predictions=True)
     design = np.column_stack([np.ones(3), X])
-    assert set(tree.children) == {"posterior", "predictions"}
+    assert set(tree.children) == {"posterior", "predictions", "predictions_constant_data"}
+    np.testing.assert_array_equal(tree.predictions_constant_data["X"], X)
     predictions = tree.predictions
     assert predictions["y"].dims == ("chain", "draw", "row")
     assert_mean(predictions["y"].values[0], design @ data.mean)
@@ -281,6 +282,19 @@ def test_built_model_on_new_data(data):
     assert_covariance(
         predictions["y"].values[0], design @ data.cov @ design.T + data.noise**2 * np.eye(3)
     )
+
+
+def test_data_stand_beside_draws_of_them_but_not_beside_those_of_other_rows(built, exact):
+    model, result = built
+    tree = result.sample_posterior_predictive(draws=3, random_seed=1)
+    beside = {"posterior", "posterior_predictive", "observed_data", "constant_data"}
+    assert set(tree.children) == beside
+    expected = result.sample_posterior(3, random_seed=1)
+    xr.testing.assert_equal(tree.observed_data.to_dataset(), expected.observed_data.to_dataset())
+    xr.testing.assert_equal(tree.constant_data.to_dataset(), expected.constant_data.to_dataset())
+    observed = exact.sample_posterior_predictive(draws=3).observed_data
+    np.testing.assert_array_equal(observed["y"], MEASUREMENTS)
+    assert "observed_data" not in exact.sample_posterior_predictive(draws=3, y=None)
 
 
 @pytest.mark.parametrize("family", [AutoNormal, AutoMultivariateNormal])

@@ -161,6 +161,46 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         trainer(tmp_path, drop_last=True).fit(n=40, resume=True)
 
 
+def of_law(law, observed=None):
+    """A model whose params have the same names and shapes whatever the law."""
+
+    def built(y):
+        mu = pm.Normal("mu", 0, 10)
+        pm.Normal("y", mu, law("sd"), observed=y)
+
+    if observed is None:
+        return built
+    with pm.Model() as program:
+        built(observed)
+    return program
+
+
+@pytest.mark.parametrize(
+    ("law", "differs"),
+    [
+        (lambda name: pm.Uniform(name, 0, 5), r"'HalfNormal\(0., 1.\)'.*'Uniform\(0, 5\)'"),
+        (lambda name: pm.HalfNormal(name, 2), r"'HalfNormal\(0., 1.\)'.*'HalfNormal\(0., 2\)'"),
+    ],
+)
+def test_a_checkpoint_of_a_model_of_other_laws_is_refused(tmp_path, law, differs):
+    # Its params would fit, but mean something else, and none would be learned any more.
+    trainer(tmp_path, program=of_law(pm.HalfNormal)).fit(n=20, random_seed=1)
+    with pytest.raises(StateError, match=rf"it has another model\. Found: {{'sd': {differs}}}"):
+        trainer(tmp_path, program=of_law(law)).fit(n=20, resume=True)
+
+
+def test_a_checkpoint_of_a_model_with_data_of_its_own_is_refused_with_others(tmp_path):
+    def fit(observed, **options):
+        program = of_law(pm.HalfNormal, observed)
+        svi = SVI(program, AutoNormal(program), optim.Adam(0.05), **FAST)
+        return Trainer(svi, callbacks=[callbacks.Checkpoint(tmp_path)]).fit(n=5, **options)
+
+    fit(Y)
+    fit(Y, resume=True)
+    with pytest.raises(StateError, match=r"another model\. Found: {'y': .*53"):
+        fit(Y + 1, resume=True)
+
+
 def test_a_checkpoint_of_other_data_is_refused_with_what_differs(tmp_path):
     trainer(tmp_path).fit(n=20, random_seed=1)
     others = {

@@ -228,6 +228,67 @@ def test_wrong_arguments_are_refused():
         trainer().fit(n=0)
     with pytest.raises(ValueError, match="there is none"):
         trainer().fit(n=1, resume=True)
+    with pytest.raises(TypeError, match="callbacks is a list of functions"):
+        Trainer(ADVI(), callbacks=3)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: callbacks.EarlyStopping(0), ValueError, "patience is a whole number of calls"),
+        (lambda: callbacks.EarlyStopping(monitor=-1.0), TypeError, "monitor=lambda moment"),
+        (lambda: callbacks.Tracker(loc=3.0), TypeError, "'loc' is a function of a moment.*lambda"),
+        (lambda: callbacks.HeldOutELBO(Y), TypeError, "a dict of arrays.*type ndarray"),
+    ],
+)
+def test_callbacks_refuse_what_they_cannot_call(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"init_scal": 0.1}, "'advi' has no option 'init_scal'.*Did you mean 'init_scale'"),
+        ({"callback": []}, "'advi' has no option 'callback'.*Did you mean 'callbacks'"),
+        ({"method": "svgd", "num_particle": 3}, "Did you mean 'num_particles'"),
+        ({"n": "many"}, "n is a whole number. Found: 'many'"),
+    ],
+)
+def test_misspelt_options_of_fit_are_suggested(options, message):
+    with pm.Model() as model:
+        pm.Normal("x")
+    with pytest.raises(TypeError, match=message):
+        fit(model, **options)
+
+
+def _returns(loss):
+    class Method(Inference):
+        def step(self, batch):
+            return loss
+
+    return Method()
+
+
+def _takes(**functions):
+    return type("Method", (Inference,), functions)()
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (_returns(None), "Method.step does not return one number.*None of type NoneType"),
+        (_returns(np.ones(3)), "Method.step does not return one number.*type ndarray"),
+        (_takes(step=lambda self: 1.0), r"Method.step does not take.*Expected: step\(self, batch\)"),
+        (
+            _takes(init=lambda self, data: None, step=lambda self, batch: 1.0),
+            "Method.init does not take.*'data'.*any of 'model', 'batch', 'random_seed'",
+        ),
+    ],
+)
+def test_what_a_method_of_ones_own_takes_and_returns_is_checked(method, message):
+    with pytest.raises(TypeError, match=message):
+        Trainer(method).fit(n=1)
 
 
 # --- methods of one's own ---------------------------------------------------------------------
