@@ -179,6 +179,8 @@ def explaining_lengths(
             raise _unnamed(unnamed, names, detail) from error
         built = built_model(model)
         if total_size and not isinstance(error, PairingError):
+            if built is not None and (latent := _of_fixed_length(built, total_size)):
+                raise _unlabelled(latent, names, detail) from error
             sites = [] if built is None else _with_own_rows(built, total_size)
             if sites or built is None and re.search(rf"\({total_size}[,)]", detail):
                 raise own_rows(sites, total_size, detail) from error
@@ -200,6 +202,24 @@ def _unnamed_dims(model: Program, names: Collection[str]) -> dict[str, str]:
             if dim is not None and int(evaluate(built.dim_lengths[dim])) in lengths:
                 found[str(rv.name)] = dim
     return found
+
+
+def _of_fixed_length(model: pm.Model, n: int) -> list[str]:
+    """Return latent sites without dims that have an element for each row of all data."""
+    dims = model.named_vars_to_dims
+    return [str(v.name) for v in model.free_RVs if v.name not in dims and v.type.shape[:1] == (n,)]
+
+
+def _unlabelled(sites: Sequence[str], names: Collection[str], detail: str) -> DataError:
+    return DataError(
+        sentence(
+            f"{quoted(sites)} of the model keep an element for each row of all data beside batches "
+            "of other numbers of rows",
+            found=detail.rstrip("."),
+            fix=f'Give them and the data one dim, coords={{"row": range(n)}}: dims="row" in place of '
+            f'shape, and pm.Data("{next(iter(names))}", ..., dims="row")',
+        )
+    )
 
 
 def _unnamed(sites: Mapping[str, str], names: Collection[str], detail: str) -> DataError:

@@ -279,7 +279,10 @@ def _takes(**functions):
     [
         (_returns(None), "Method.step does not return one number.*None of type NoneType"),
         (_returns(np.ones(3)), "Method.step does not return one number.*type ndarray"),
-        (_takes(step=lambda self: 1.0), r"Method.step does not take.*Expected: step\(self, batch\)"),
+        (
+            _takes(step=lambda self: 1.0),
+            r"Method.step does not take.*Expected: step\(self, batch\)",
+        ),
         (
             _takes(init=lambda self, data: None, step=lambda self, batch: 1.0),
             "Method.init does not take.*'data'.*any of 'model', 'batch', 'random_seed'",

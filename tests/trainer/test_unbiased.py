@@ -343,6 +343,17 @@ def test_a_dim_of_rows_that_the_data_do_not_name_is_named():
         Trainer(SVI(model, guide), DataLoader(Y, batch_size=5)).fit(n=1)
 
 
+@pytest.mark.parametrize("batch_size", [5, 1])
+def test_a_latent_of_all_rows_without_a_dim_is_named(batch_size):
+    with pm.Model() as model:
+        y = pm.Data("y", Y)
+        z = pm.Normal("z", 0, 1, shape=N)
+        pm.Normal("obs", z, 1, observed=y)
+    message = r"'z' of the model keep an element for each row.*pm.Data\(\"y\", ..., dims=\"row\"\)"
+    with pytest.raises(DataError, match=message):
+        Trainer(SVI(model, AutoNormal(model)), DataLoader(Y, batch_size)).fit(n=1)
+
+
 def test_params_for_each_row_of_a_batch_are_an_error():
     loader = DataLoader({"X": X, "y": Y}, batch_size=5)
     with pytest.raises(PairingError, match="'z' have an element for each row of a batch"):
