@@ -87,7 +87,9 @@ class EarlyStopping(Callback):
         if moment.step % self.every:  # the end of a fit that may be gone on with
             return
         if self.monitor is None:
-            recent = float(np.nanmean(moment.losses[-self.every :]))
+            losses = moment.losses[-self.every :]
+            known = losses[~np.isnan(losses)]  # of steps that were not left out
+            recent = float(known.mean()) if known.size else np.inf
         else:
             recent = float(self.monitor(moment))
         if recent < self.best - self.min_delta:

@@ -266,5 +266,6 @@ def _check_placeholder(variable: Variable, array: DataVariable) -> None:
                 f"{name!r} has another dtype than the model's pm.Data",
                 found=f"{array.type.dtype} in the DataLoader",
                 expected=str(value.dtype),
+                fix=f"If they are whole numbers, say so: {name}.astype(int)",
             )
         )

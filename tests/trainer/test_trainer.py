@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from dataclasses import replace
 
 import numpy as np
 import pymc as pm
@@ -26,7 +27,7 @@ from pymc_svi import (
     optim,
     param,
 )
-from pymc_svi.engine import ParamStore
+from pymc_svi.engine import ParamStore, SVIState
 from pymc_svi.engine.progress import create_simple_progress, describe
 from pymc_svi.errors import DataError, NonFiniteError, StateError
 from pymc_svi.guides import AutoDelta, AutoNormal
@@ -150,6 +151,16 @@ def test_early_stopping_and_convergence_end_the_fit():
     assert len(trainer(stop).fit(n=100, random_seed=0).losses) == 20
     converged = callbacks.CheckParametersConvergence(every=10, tolerance=10.0)
     assert len(trainer(converged).fit(n=100, random_seed=0).losses) == 20
+
+
+@pytest.mark.filterwarnings("error")
+def test_early_stopping_counts_steps_that_were_all_left_out():
+    stop = callbacks.EarlyStopping(patience=2, every=2)
+    losses, state = np.array([1.0, 1.0, np.nan, np.nan, np.nan, np.nan]), SVIState({}, {}, 0, 0)
+    for step in (2, 4):
+        stop(callbacks.Moment(replace(state, step=step), losses[:step]))
+    with pytest.raises(StopIteration, match="has not improved on 1 in 2 calls"):
+        stop(callbacks.Moment(replace(state, step=6), losses))
 
 
 def test_early_stopping_may_look_at_data_that_are_held_out():
