@@ -35,8 +35,9 @@ def missing_place(error: IndexError, training: Training, step: int, n_steps: int
     IndexError
     """
     words = _WORDS.search(str(error))
-    if words is None:
-        return error
+    if words is None:  # where single elements are looked up
+        what = f"One of the steps {step} to {step + n_steps - 1} looks up what does not exist"
+        return IndexError(sentence(what, found=str(error).splitlines()[0], fix=LABELS))
     place, n = map(int, words.groups())
     where = next(_holding(place, training, step, n_steps), "")
     return IndexError(

@@ -87,3 +87,17 @@ def test_labels_of_all_rows_are_checked_before_the_first_step():
 
     with pytest.raises(IndexError, match="Index 3 is out of bounds for an axis with 3: 'group'"):
         SVI(model, guide).run(1, group=GROUP + 1, y=Y, progressbar=False)
+
+
+def test_a_label_that_a_loop_of_the_model_looks_up_is_an_error():
+    def looped(group, y):
+        level = pm.Normal("level", shape=3)
+        means = pytensor.scan(lambda g, level: level[g], group, None, level, return_updates=False)
+        pm.Normal("y", means, 1.0, observed=y)
+
+    def guide(group, y):
+        pm.Normal("level", param("loc", np.zeros(3)), 1.0)
+
+    message = "One of the steps 0 to 1 looks up what does not exist.*Labels count from 0"
+    with pytest.raises(IndexError, match=message):
+        SVI(looped, guide).run(2, GROUP + 1, Y, progressbar=False)
