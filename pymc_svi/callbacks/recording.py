@@ -28,6 +28,11 @@ class Tracker(Callback):
         What to record, by name: functions of a :class:`Moment`, or without arguments as for PyMC's
         ``Tracker``. ``tracker[name]`` is the list of records.
 
+    Raises
+    ------
+    TypeError
+        If one of them is not a function.
+
     Examples
     --------
     >>> from pymc_svi import callbacks
@@ -128,7 +133,7 @@ class HeldOutELBO(Callback):
     Raises
     ------
     TypeError
-        During a fit, if its method cannot compute a loss on other data.
+        If ``batch`` is no dict; during a fit, if its method cannot compute a loss on other data.
 
     Examples
     --------

@@ -28,6 +28,13 @@ class EarlyStopping(Callback):
         better. A callback whose record it uses has to come before this one in the list, with the
         same ``every``.
 
+    Raises
+    ------
+    ValueError
+        If ``patience`` is not a whole number of at least 1.
+    TypeError
+        If ``monitor`` is not a function.
+
     Examples
     --------
     >>> import numpy as np
