@@ -27,7 +27,6 @@ from pymc_svi.engine.compiling import compiled_at_first_call, uncollected
 from pymc_svi.engine.graph import own_generators, own_nodes, share_large_constants
 from pymc_svi.engine.inplace import with_large_arrays_in_place
 from pymc_svi.engine.linker import with_flat_loops
-from pymc_svi.engine.narrow import narrowed
 from pymc_svi.engine.params import ParamStore
 from pymc_svi.engine.seeds import (
     generator_from_array,
@@ -50,6 +49,7 @@ from pymc_svi.errors import (
 from pymc_svi.evaluation import evaluation_mode
 from pymc_svi.gradients.differentiated import differentiated
 from pymc_svi.gradients.named_dims import without_named_dims
+from pymc_svi.gradients.narrow import narrowed
 from pymc_svi.objectives import Loss
 from pymc_svi.optim import name_state
 from pymc_svi.primitives import seeded_inits

@@ -47,6 +47,8 @@ from pytensor.graph.basic import Variable
 from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.variable import TensorVariable
 
+from pymc_svi.gradients.narrow import common_dtype
+
 __all__ = ["dlog_gamma_draw"]
 
 _STEPS = 8
@@ -84,7 +86,7 @@ def dlog_gamma_draw(alpha: Variable, log_z: Variable) -> TensorVariable:
     >>> round(float(gammaincinv(1 + 1e-6, 0.3) - gammaincinv(1 - 1e-6, 0.3)) / 2e-6, 6)
     0.661924
     """
-    dtype = ps.upcast(alpha.type.dtype, log_z.type.dtype, "float32")
+    dtype = common_dtype(alpha, log_z)
     return _op(dtype)(alpha.astype(dtype), log_z.astype(dtype))
 
 

@@ -32,6 +32,7 @@ from pytensor.tensor.shape import shape_tuple
 from pytensor.tensor.variable import TensorVariable
 
 from pymc_svi.errors import sentence
+from pymc_svi.handlers.widening import in_type_of_site
 
 __all__ = [
     "NoPathwiseDraw",
@@ -106,8 +107,7 @@ def rsample(rv: Variable) -> TensorVariable:
     if rule is None or rv.type.dtype.startswith(("int", "uint", "bool")):
         raise no_pathwise_draw(rv)
     draw = rule(node.op, rv, *_params(node))
-    if draw.type.dtype != rv.type.dtype:
-        draw = draw.astype(rv.type.dtype)
+    draw = in_type_of_site(draw, rv.type.dtype)
     return draw if rv.type.is_super(draw.type) else rv.type.filter_variable(draw)
 
 

@@ -10,6 +10,7 @@ from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.type import RandomType
 
 from pymc_svi.gradients.named_dims import without_named_dims
+from pymc_svi.gradients.narrow import narrowed
 
 __all__ = ["simplified"]
 
@@ -33,7 +34,8 @@ def simplified(value: Variable) -> Variable:
     }
     above = graph_replace([value], draws, strict=False) if draws else [value]
     copy = FunctionGraph(outputs=above, clone=True, copy_inputs=False).outputs
-    simple = rewrite_pregrad(*without_named_dims(copy))
+    # Before the simplifications, which write down each change to double precision.
+    simple = rewrite_pregrad(*narrowed(without_named_dims(copy)))
     if not draws:
         return simple
     back = {place: draw for draw, place in draws.items()}

@@ -35,6 +35,7 @@ from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.random import basic as rvs
 from pytensor.tensor.variable import TensorVariable
 
+from pymc_svi.gradients.narrow import common_dtype
 from pymc_svi.gradients.pathwise import noise, register_rsample
 from pymc_svi.gradients.stand_in import detached, with_gradient_of
 
@@ -76,7 +77,7 @@ def dvon_mises_draw(kappa: Variable, x: Variable) -> TensorVariable:
     >>> round(float(vonmises(2.0001).ppf(0.3) - vonmises(1.9999).ppf(0.3)) / 2e-4, 6)
     0.126098
     """
-    dtype = ps.upcast(kappa.type.dtype, x.type.dtype, "float32")
+    dtype = common_dtype(kappa, x)
     return _op(dtype)(kappa.astype(dtype), x.astype(dtype))
 
 

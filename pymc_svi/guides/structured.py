@@ -318,7 +318,9 @@ def _function(
     """Call a function of the user's once, inside the guide, for the params that it declares."""
     placeholder = pt.tensor("deviation", dtype=config.floatX, shape=shape)
     shift = pt.as_tensor(dependency(placeholder))
-    return lambda deviation: graph_replace([shift], {placeholder: deviation}, strict=False)[0]
+    return lambda deviation: graph_replace(
+        [shift], {placeholder: deviation.astype(config.floatX)}, strict=False
+    )[0]
 
 
 def _shifted(

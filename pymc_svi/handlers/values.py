@@ -19,6 +19,7 @@ from pytensor.xtensor.type import XTensorType
 from pymc_svi.errors import SiteError, quoted, sentence
 from pymc_svi.evaluation import evaluate
 from pymc_svi.handlers.log_prob import as_plain_tensor
+from pymc_svi.handlers.widening import in_type_of_site
 
 __all__ = [
     "Drawn",
@@ -186,7 +187,7 @@ def as_site_value(value: Any, like: Variable, name: str, dims=None) -> Variable:
                     fix="Give it integers",
                 )
             )
-        value = value.astype(plain_type.dtype)
+        value = in_type_of_site(value, plain_type.dtype)
     if value.ndim < len(expected):
         value = pt.broadcast_to(value, as_plain_tensor(like).shape)
     if isinstance(like.type, XTensorType):

@@ -24,7 +24,9 @@ from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.math import Prod, Sum
 from pytensor.tensor.variable import TensorConstant
 
-__all__ = ["narrowed"]
+from pymc_svi.handlers.widening import Widening
+
+__all__ = ["common_dtype", "narrowed"]
 
 _NARROW, _WIDE = "float32", "float64"
 # Integers that make double precision of single precision.
@@ -48,7 +50,7 @@ def narrowed(outputs: Sequence[Variable]) -> list[Variable]:
     --------
     >>> import pytensor
     >>> import pytensor.tensor as pt
-    >>> from pymc_svi.engine.narrow import narrowed
+    >>> from pymc_svi.gradients.narrow import narrowed
     >>> count = pt.lvector("count")
     >>> with pytensor.config.change_flags(floatX="float32"):
     ...     x = pt.vector("x")
@@ -64,6 +66,24 @@ def narrowed(outputs: Sequence[Variable]) -> list[Variable]:
         inputs = [new[x] if x in new else _narrow_constant(x) for x in node.inputs]
         new.update(zip(node.outputs, _apply(node, inputs), strict=True))
     return [new[x] if x in new else _narrow_constant(x) for x in outputs]
+
+
+def common_dtype(*variables: Variable) -> str:
+    """Return the dtype in which an op of one dtype computes with some variables.
+
+    Parameters
+    ----------
+    *variables : TensorVariable
+        The variables.
+
+    Returns
+    -------
+    str
+        Theirs as PyTensor joins them; with ``floatX="float32"`` no wider one.
+    """
+    if pytensor.config.floatX == _NARROW:
+        return _NARROW
+    return ps.upcast(*(x.type.dtype for x in variables), _NARROW)
 
 
 def _narrow_constant(x: Variable) -> Variable:
@@ -119,7 +139,7 @@ def _for_narrow(op: Op, inputs: list[Variable]) -> tuple[Op, list[Variable]]:
     """Return an op and inputs for it with which the outputs are narrow, if there are any."""
     if isinstance(op, Elemwise) and isinstance(op.scalar_op, ps.Cast):
         # Of integers a mean makes one; of narrow numbers only who wants wide ones.
-        if _dtype(inputs[0]) != _NARROW:
+        if _dtype(inputs[0]) != _NARROW or isinstance(op.scalar_op, Widening):
             op = Elemwise(ps.basic.convert_to_float32)
     elif isinstance(op, Elemwise):
         inputs = [x.astype(_NARROW) if _dtype(x) in _LONG_INTEGERS else x for x in inputs]

@@ -7,11 +7,12 @@ import pytensor.tensor as pt
 import pytest
 from pytensor.graph.traversal import ancestors
 
-from pymc_svi import SVI, RenyiELBO, Trace_ELBO, optim
+from pymc_svi import SVI, RenyiELBO, Trace_ELBO, constraints, optim, param, sample
 from pymc_svi.engine.arguments import Arguments
-from pymc_svi.engine.narrow import narrowed
 from pymc_svi.evaluation import evaluation_mode
-from pymc_svi.guides import AutoNormal
+from pymc_svi.gradients.narrow import narrowed
+from pymc_svi.guides import AutoDAIS, AutoNormal
+from tests.checks import as_built
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +63,46 @@ def test_nothing_in_a_step_is_in_double_precision(model, objective):
     # Nor do data come in it.
     data = [v for v in ancestors(updates) if getattr(v.type, "ndim", 0) and not v.owner]
     assert not [v for v in data if v.type.dtype == "float64"]
+
+
+def assert_narrow(model, guide, *args):
+    training = SVI(model, guide, optim.Adam(0.01)).training_for(Arguments(args, {}))
+    assert not double_precision([training.value, *training.gradients])
+
+
+def test_a_gradient_inside_the_loss_is_not_in_double_precision():
+    assert_narrow(dispersed, AutoDAIS(dispersed, K=2), X, COUNTS)
+
+
+def test_a_site_with_constants_of_numpy_is_not_in_double_precision():
+    def law(mu, size):
+        return mu + pm.Normal.dist(0.0, 1.0, size=size)
+
+    def model(y):
+        z = pm.CustomDist("z", WEIGHTS, dist=law, class_name="Law")
+        assert z.type.dtype == "float64"
+        pm.Poisson("y", pt.exp(z), observed=y)
+
+    def guide(y):
+        pm.Normal("z", param("loc", np.zeros(30)), 1.0)
+
+    assert_narrow(model, guide, COUNTS)
+    assert_narrow(as_built(model, COUNTS), lambda: guide(None))
+    assert_narrow(
+        model, lambda y: pm.CustomDist("z", param("loc", WEIGHTS) * WEIGHTS, dist=law), COUNTS
+    )
+
+
+@pytest.mark.parametrize("law", [pm.Gamma.dist, pm.Beta.dist, pm.VonMises.dist])
+def test_implicit_gradients_are_not_in_double_precision(law):
+    def model():
+        sample("x", law(np.ones(3), 2 * np.ones(3)))
+
+    def guide():
+        a = param("a", 2.0, constraint=constraints.positive)
+        sample("x", law(a * np.ones(3), a * np.ones(3)))
+
+    assert_narrow(model, guide)
 
 
 @pytest.mark.parametrize("model", [counts, proportions, dispersed])
