@@ -2,6 +2,9 @@
 
 A program uses them where it would use a discrete distribution, in model and guide alike. The
 lower the temperature, the nearer the draws are to 0 and 1, and the noisier the gradients.
+
+A draw that rounding would bring to 0 or 1 has the next number as its value; objectives evaluate its
+density as it was before (:func:`pymc_svi.gradients.interior.interior`).
 """
 
 from __future__ import annotations
@@ -11,15 +14,31 @@ from typing import Any
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
-from pymc.distributions.transforms import logodds, simplex
+from pymc.logprob.transforms import LogOddsTransform, SimplexTransform
 from pytensor.graph.basic import Variable
 
 from pymc_svi.errors import sentence
+from pymc_svi.gradients.interior import interior
 
 __all__ = ["GumbelSoftmax", "RelaxedBernoulli"]
 
-# Draws keep this distance from 0 and 1, where the density is not finite.
-_EDGE = 1e-12
+
+class _LogOdds(LogOddsTransform):
+    """The log-odds, back from which no number is rounded to 0 or 1."""
+
+    def backward(self, value, *inputs):
+        return interior(pt.sigmoid(value))
+
+    def log_jac_det(self, value, *inputs):
+        return -pt.softplus(value) - pt.softplus(-value)
+
+
+class _Simplex(SimplexTransform):
+    """The logarithms without their mean, back from which no number is rounded to 0."""
+
+    def backward(self, value, *inputs):
+        value = pt.concatenate([value, -pt.sum(value, -1, keepdims=True)], axis=-1)
+        return interior(pt.special.softmax(value, axis=-1))
 
 
 class RelaxedBernoulli:
@@ -58,7 +77,7 @@ class RelaxedBernoulli:
     def __new__(cls, name: str, temperature: Any, p: Any = None, logit_p: Any = None, **kwargs):
         """Register the variable in the model of the context."""
         logit = _logits(cls.__name__, p, logit_p, _logit)
-        kwargs.setdefault("transform", logodds)
+        kwargs.setdefault("transform", _LogOdds())
         return pm.CustomDist(name, temperature, logit, **_BERNOULLI, **kwargs)
 
     @classmethod
@@ -127,7 +146,7 @@ class GumbelSoftmax:
     def __new__(cls, name: str, temperature: Any, p: Any = None, logit_p: Any = None, **kwargs):
         """Register the variable in the model of the context."""
         logits = _logits(cls.__name__, p, logit_p, pt.log)
-        kwargs.setdefault("transform", simplex)
+        kwargs.setdefault("transform", _Simplex())
         return pm.CustomDist(name, temperature, logits, **_CATEGORICAL, **kwargs)
 
     @classmethod
@@ -174,9 +193,7 @@ def _logit(p: Variable) -> Variable:
 
 def _draw_bernoulli(temperature: Variable, logit: Variable, size: Any) -> Variable:
     noise = pm.Logistic.dist(0.0, 1.0, size=_size(size, temperature, logit))
-    x = pm.math.sigmoid((logit + noise) / temperature)
-    # The largest number of single precision below one is farther from it.
-    return pt.clip(x, _EDGE, 1 - max(_EDGE, float(np.finfo(x.type.dtype).epsneg)))
+    return interior(pm.math.sigmoid((logit + noise) / temperature))
 
 
 def _log_prob_bernoulli(value: Variable, temperature: Variable, logit: Variable) -> Variable:
@@ -194,8 +211,7 @@ def _log_prob_bernoulli(value: Variable, temperature: Variable, logit: Variable)
 def _draw_categorical(temperature: Variable, logits: Variable, size: Any) -> Variable:
     shape = logits.shape if _is_none(size) else (*size, logits.shape[-1])
     noise = pm.Gumbel.dist(0.0, 1.0, size=shape)
-    x = pt.clip(pm.math.softmax((logits + noise) / temperature, axis=-1), _EDGE, 1.0)
-    return x / x.sum(axis=-1, keepdims=True)
+    return interior(pm.math.softmax((logits + noise) / temperature, axis=-1))
 
 
 def _log_prob_categorical(value: Variable, temperature: Variable, logits: Variable) -> Variable:

@@ -8,7 +8,7 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 from scipy.integrate import quad
-from scipy.special import expit, logit
+from scipy.special import expit, logit, logsumexp
 from scipy.stats import norm
 
 from pymc_svi import param
@@ -94,6 +94,77 @@ def test_the_pathwise_gradient_averages_to_quadrature():
     assert_mean(loss_draws(model, guide, n=20_000), exact_loss(START))
     expected = (exact_loss(START + 1e-4) - exact_loss(START - 1e-4)) / 2e-4
     assert_mean(gradient_draws(model, guide, n=20_000)["logit"], expected)
+
+
+# --- draws that are rounded to the edge of their support -----------------------------------------
+
+
+@pytest.fixture(params=["float32", "float64"])
+def precision(request):
+    with pytensor.config.change_flags(floatX=request.param):
+        yield request.param
+
+
+def kl_of_logistics(difference):
+    """At any temperature the divergence is that of the variables before it, Logistic(logit, 1)."""
+
+    def log_density(x):
+        return -x - 2 * np.logaddexp(0, -x)
+
+    return quad(
+        lambda x: np.exp(log_density(x)) * (log_density(x) - log_density(x + difference)), -60, 60
+    )[0]
+
+
+def losses_and_gradients(law, temperature, start, logit_p, shape):
+    """Of a guide and a prior of one law, means over the elements of a site."""
+
+    def prior():
+        law("z", temperature, logit_p=logit_p, shape=shape)
+
+    def variational():
+        law("z", temperature, logit_p=param("logit", start), shape=shape)
+
+    losses = loss_draws(prior, variational, n=100)
+    gradients = gradient_draws(prior, variational, n=100)["logit"]
+    return losses / shape[0], gradients / shape[0]
+
+
+@pytest.mark.parametrize("temperature", [0.6, 0.02])
+def test_a_loss_of_cold_bernoullis_is_unbiased(precision, temperature):
+    """At 0.02, two of three draws would be rounded to 1, in double precision too."""
+    losses, gradients = losses_and_gradients(RelaxedBernoulli, temperature, 1.2, -0.8, (500,))
+    assert_mean(losses, kl_of_logistics(2.0))
+    assert losses.std() / 10 < 0.01 * losses.mean()
+    slope = (kl_of_logistics(2 + 1e-4) - kl_of_logistics(2 - 1e-4)) / 2e-4
+    assert_mean(gradients, slope)
+
+
+def test_a_loss_of_cold_categoricals_is_that_at_any_temperature(precision):
+    start = np.array([1.0, 0.0, -0.5])
+    cold, warm = (
+        losses_and_gradients(GumbelSoftmax, temperature, start, np.log(P), (500, 3))
+        for temperature in (0.02, 0.6)
+    )
+    np.testing.assert_allclose(cold[0], warm[0], rtol=1e-4)
+    np.testing.assert_allclose(cold[1], warm[1], atol=1e-4)
+
+
+def test_the_density_far_out_in_unconstrained_space_is_the_exact_one(precision):
+    with pm.Model() as built:
+        RelaxedBernoulli("z", 0.1, p=0.3)
+        GumbelSoftmax("g", 0.1, p=P)
+    point = {"z_logodds__": 60.0, "g_simplex__": np.array([80.0, -20.0])}
+    point = {name: np.asarray(value, dtype=precision) for name, value in point.items()}
+    found = built.compile_logp(sum=False, mode="FAST_COMPILE")(point)
+    # In these coordinates they are a Logistic variable and differences of Gumbel variables.
+    d = 0.1 * 60.0 - logit(0.3)
+    np.testing.assert_allclose(found[0], np.log(0.1) - d - 2 * np.log1p(np.exp(-d)), rtol=1e-5)
+    log_x = np.array([0.0, -100.0, -140.0])
+    log_density = np.log(2) + 2 * np.log(0.1) + (np.log(P) - 1.1 * log_x).sum()
+    log_density -= 3 * logsumexp(np.log(P) - 0.1 * log_x)
+    jacobian = np.log(3) + log_x.sum()
+    np.testing.assert_allclose(found[1], log_density + jacobian, rtol=1e-5)
 
 
 def test_they_are_variables_of_a_model_with_shapes_and_dims():
