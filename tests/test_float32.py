@@ -106,6 +106,29 @@ def test_laplace_finds_what_it_finds_in_double_precision():
         np.testing.assert_allclose(sd, exact_sd, rtol=1e-4)
 
 
+def far_units(sales, year):
+    """A line through years: its rounding hides the last nats, in values and in gradients."""
+    beta = pm.Flat("beta", shape=2)
+    pm.Normal("sales", beta[0] + beta[1] * year, 2e5, observed=sales)
+
+
+def many_terms():
+    """Its log-density is small and a sum of large terms."""
+    pm.Gamma("rate", 3.0, 0.01, initval=1e-3)
+
+
+def test_the_mode_is_found_where_rounding_hides_the_last_steps():
+    year = np.arange(1990.0, 2010.0)
+    sales = 3e6 * (year - 1990) + 2e5 * np.sin(year)
+    X = np.column_stack([np.ones_like(year), year])
+    sd = 2e5 * np.sqrt(np.diagonal(np.linalg.inv(X.T @ X)))
+    exact = np.linalg.lstsq(X, sales, rcond=None)[0]
+    mode = AutoLaplaceApproximation(far_units).find_mode(sales, year)["auto_loc"]
+    np.testing.assert_allclose((mode - exact) / sd, 0, atol=1e-2)
+    mode = AutoLaplaceApproximation(many_terms).find_mode()["auto_loc"]
+    np.testing.assert_allclose(mode, np.log(300.0), atol=1e-4)
+
+
 def test_relaxed_draws_stay_inside_their_support():
     x = RelaxedBernoulli.dist(0.1, p=0.5, shape=1_000)
     draws = pm.draw(x, random_seed=0)

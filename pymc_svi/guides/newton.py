@@ -15,8 +15,10 @@ type Derivatives = Callable[[np.ndarray], tuple[float, np.ndarray, np.ndarray]]
 _MOST_STEPS = 500
 # Nats by which a further step would lower the function, at which the search ends.
 _CLOSE = 1e-9
-# A value is off by at most this many times its precision.
+# A value is off by this many times its precision, more if it is the sum of larger terms ...
 _ROUNDING = 4
+# ... but by no more than this many times; so many nats then separate it from the least one.
+_MOST_ROUNDING = 10_000
 _LEAST_DAMPING, _MOST_DAMPING = 1e-10, 1e12
 
 
@@ -80,22 +82,38 @@ def minimize(function: Derivatives, start: np.ndarray) -> Found:
             if damping <= 1e-2 and -0.5 * gradient @ step < _CLOSE:
                 return Found(point + step, True, falls)
             found = function(point + step)
-            # Near the minimum, values are told apart no further than by their rounding.
-            rounding = _ROUNDING * np.finfo(gradient.dtype).eps * abs(value)
-            if np.isfinite(found[0]) and found[0] <= value + rounding:
+            if _is_lower(found, (value, gradient, hessian)):
                 point, (value, gradient, hessian) = point + step, found
                 damping = max(damping / 5, _LEAST_DAMPING)
                 continue
         damping *= 4
         if damping > _MOST_DAMPING:
             break
-    return Found(point, False, falls)
+    # Where rounding hides what is left of the way.
+    step = _step(gradient, hessian, _LEAST_DAMPING)
+    close = _MOST_ROUNDING * np.finfo(gradient.dtype).eps
+    arrived = step is not None and -0.5 * gradient @ step < close
+    return Found(point, bool(arrived), falls)
+
+
+def _is_lower(
+    new: tuple[float, np.ndarray, np.ndarray], old: tuple[float, np.ndarray, np.ndarray]
+) -> bool:
+    """Say whether a step went down, as far as rounding lets values be told apart."""
+    (found, gradient, _), (value, before, hessian) = new, old
+    precision = np.finfo(gradient.dtype).eps
+    if not np.isfinite(found) or found <= value + _ROUNDING * precision * abs(value):
+        return bool(np.isfinite(found))
+    # Near the minimum a gradient says more than a value does.
+    unit = _units(hessian)
+    smaller = np.linalg.norm(unit * gradient) < np.linalg.norm(unit * before)
+    return bool(smaller and found <= value + _MOST_ROUNDING * precision * (1 + abs(value)))
 
 
 def _step(gradient: np.ndarray, hessian: np.ndarray, damping: float) -> np.ndarray | None:
     """Return the damped Newton step; nothing where the damped Hessian is no minimum's."""
     # In units in which the curvatures are one: the Hessian of raw data is badly scaled.
-    unit = 1 / np.sqrt(np.maximum(np.abs(np.diagonal(hessian)), np.finfo("float64").tiny))
+    unit = _units(hessian)
     scaled = unit[:, None] * hessian * unit + damping * np.eye(len(unit))
     if not (np.isfinite(scaled).all() and np.isfinite(gradient).all()):
         return None
@@ -103,3 +121,7 @@ def _step(gradient: np.ndarray, hessian: np.ndarray, damping: float) -> np.ndarr
         return -unit * cho_solve(cho_factor(scaled), unit * gradient)
     except LinAlgError:
         return None
+
+
+def _units(hessian: np.ndarray) -> np.ndarray:
+    return 1 / np.sqrt(np.maximum(np.abs(np.diagonal(hessian)), np.finfo("float64").tiny))
