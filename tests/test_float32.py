@@ -14,12 +14,15 @@ from pymc_svi import (
     Predictive,
     TraceEnum_ELBO,
     Trainer,
+    callbacks,
     config_enumerate,
     constraints,
+    handlers,
     optim,
     param,
     scan,
 )
+from pymc_svi.errors import StateError
 from pymc_svi.evaluation import evaluation_mode
 from pymc_svi.guides import (
     AutoIAFNormal,
@@ -154,6 +157,45 @@ def test_an_exact_guide_is_found_exact():
     assert found.khat == -np.inf
     assert found.ess == pytest.approx(200, abs=1e-3)
     assert found.elbo == pytest.approx(found.log_evidence, abs=1e-3)
+
+
+def test_starting_values_of_numpy_are_taken():
+    def started(y):
+        mu = pm.Normal("mu", initval=np.array(0.3))
+        pm.Dirichlet("p", np.ones(3), initval=np.array([0.2, 0.3, 0.5]))
+        pm.Normal("y", mu, 1.0, observed=y)
+
+    with handlers.trace(), pm.Model() as built:
+        started(Y)
+    for program, *args in (started, Y), (built,):
+        start = handlers.trace(AutoNormal(program)).get_trace(*args)["mu_auto_loc"].value
+        assert start.eval() == np.float32(0.3)
+
+
+def test_a_state_of_double_precision_is_refused_and_one_of_single_precision_taken():
+    def svi():
+        return SVI(model, AutoNormal(model), compile_kwargs={"mode": evaluation_mode()})
+
+    with pytensor.config.change_flags(floatX="float64"):
+        wide = svi().init(Y, random_seed=0)
+    with pytest.raises(StateError, match=r"Found: float64. Expected: float32.*floatX"):
+        svi().run(1, Y, init_state=wide, progressbar=False)
+    narrow = svi().init(Y, random_seed=0)
+    with pytensor.config.change_flags(floatX="float64"):
+        assert np.isfinite(svi().evaluate(narrow, Y))
+
+
+def test_a_fit_of_double_precision_data_resumes_bit_for_bit(tmp_path):
+    def trainer(folder):
+        svi = SVI(model, AutoNormal(model), optim.Adam(0.01))
+        kept = [callbacks.Checkpoint(folder, every=5)]
+        return Trainer(svi, DataLoader({"y": Y}, batch_size=8), callbacks=kept)
+
+    whole = trainer(tmp_path / "whole").fit(n=20, random_seed=0)
+    trainer(tmp_path / "parts").fit(n=10, random_seed=0)
+    parts = trainer(tmp_path / "parts").fit(n=20, resume=True)
+    assert whole.state == parts.state
+    assert {value.dtype for value in parts.params.values()} == {np.dtype("float32")}
 
 
 def test_schedules_are_exact_after_many_steps():

@@ -398,12 +398,12 @@ class Training:
         for what, mine, theirs in (
             (
                 "params have",
-                {n: v.get_value().shape for n, v in self.variables.items()},
+                {n: v.get_value() for n, v in self.variables.items()},
                 state.params,
             ),
             (
                 "optimizer state has",
-                {n: v.get_value().shape for n, v in self.optimizer_state.items()},
+                {n: v.get_value() for n, v in self.optimizer_state.items()},
                 state.optim_state,
             ),
         ):
@@ -416,13 +416,24 @@ class Training:
                         fix="Resume with the model, guide and optimizer that made the state",
                     )
                 )
-            for name, shape in mine.items():
-                if np.shape(theirs[name]) != tuple(shape):
+            for name, own in mine.items():
+                given = np.asarray(theirs[name])
+                if given.shape != np.shape(own):
                     raise StateError(
                         sentence(
                             f"The state belongs to another fit: {name!r} has another shape",
-                            found=str(np.shape(theirs[name])),
-                            expected=str(tuple(shape)),
+                            found=str(given.shape),
+                            expected=str(np.shape(own)),
+                        )
+                    )
+                if not np.can_cast(given.dtype, np.asarray(own).dtype):
+                    raise StateError(
+                        sentence(
+                            f"The state belongs to a fit of another precision: {name!r} has another dtype",
+                            found=str(given.dtype),
+                            expected=str(np.asarray(own).dtype),
+                            fix='Resume with pytensor.config.floatX = "float64", or begin a fit with its '
+                            "params: run(..., init_params=result.params)",
                         )
                     )
         if len(state.rng_state) != len(self.generators):

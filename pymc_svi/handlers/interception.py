@@ -115,8 +115,9 @@ def _emit_sample(register, model, rv, name, data, kwargs) -> Variable:
             data, kept = None, data  # data of random indices: PyMC keeps such a variable free
         if data is None:
             options.pop("total_size", None)
-        if site.observed or site.initval is None:
-            options.pop("initval", None)
+        options.pop("initval", None)
+        if not site.observed and site.initval is not None:
+            options["initval"] = site.initval
         site.dist = register(site.dist, site.name, observed=data, **options)
         remember(site.dist, site, observed=kept)
         if site.value is None:
@@ -136,7 +137,7 @@ def _emit_sample(register, model, rv, name, data, kwargs) -> Variable:
         transform=_transform_of(
             rv, kwargs.get("default_transform", UNSET), kwargs.get("transform", UNSET)
         ),
-        initval=kwargs.get("initval"),
+        initval=_as_initval(kwargs.get("initval"), rv),
         infer=infer,
         default=default,
     )
@@ -150,6 +151,15 @@ def _emit_sample(register, model, rv, name, data, kwargs) -> Variable:
     if imputed is not None:
         imputed[rv] = site.outcome
     return handed_back(site)
+
+
+def _as_initval(initval: Any, rv: Variable) -> Any:
+    """Return a starting value in floatX: PyMC refuses one of NumPy's where that is float32."""
+    if initval is None or isinstance(initval, str | Variable):
+        return initval
+    array = np.asarray(initval)
+    both = array.dtype.kind == "f" and rv.type.dtype.startswith("float")
+    return array.astype(rv.type.dtype) if both else initval
 
 
 def handed_back(site: Site) -> Any:
