@@ -2,6 +2,7 @@
 
 import numpy as np
 import pymc as pm
+import pytensor
 import pytest
 import xarray as xr
 from scipy import stats
@@ -16,6 +17,7 @@ from pymc_svi.guides import (
     AutoMultivariateNormal,
     AutoNormal,
 )
+from pymc_svi.relaxed import RelaxedBernoulli
 from pymc_svi.results.diagnosis import Diagnosis
 from tests.models import MEASUREMENTS, normal_mean, normal_mean_guide, normal_mean_log_evidence
 from tests.models import normal_mean_posterior as exact_posterior
@@ -240,3 +242,22 @@ def test_the_advice_is_that_of_the_guide_that_was_chosen():
 
     found = result_at(model, AutoGuide(model)).diagnose(200, random_seed=0)
     assert found.step_up == AutoMultivariateNormal(model).step_up
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_draws_that_are_rounded_to_the_edge_are_no_points(precision):
+    """The divergence of two relaxed Bernoullis is that of Logistic variables."""
+
+    def model():
+        RelaxedBernoulli("z", 0.01, logit_p=0.3)
+
+    def guide():
+        RelaxedBernoulli("z", 0.01, logit_p=param("logit", 0.0))
+
+    with pytensor.config.change_flags(floatX=precision):
+        exact = result_at(model, guide, logit=0.3).diagnose(random_seed=0)
+        found = result_at(model, guide, logit=0.0).diagnose(random_seed=0)
+    assert exact.ess == pytest.approx(exact.draws)
+    assert exact.elbo == pytest.approx(0.0, abs=1e-5)
+    assert found.is_reliable
+    assert found.log_evidence == pytest.approx(0.0, abs=0.01)
