@@ -22,14 +22,23 @@ from pymc_svi import (
     param,
     scan,
 )
+from pymc_svi.engine.arguments import Arguments
 from pymc_svi.errors import StateError
 from pymc_svi.evaluation import evaluation_mode
 from pymc_svi.guides import (
+    AutoBNAFNormal,
+    AutoDAIS,
+    AutoHierarchicalNormal,
     AutoIAFNormal,
     AutoLaplaceApproximation,
+    AutoLowRankMultivariateNormal,
     AutoMultivariateNormal,
     AutoNormal,
+    AutoNormalizingFlow,
+    AutoRegressive,
+    AutoStructured,
 )
+from pymc_svi.guides.flows import SplineCoupling
 from pymc_svi.relaxed import RelaxedBernoulli
 
 Y = np.random.default_rng(0).normal(2.0, 1.0, size=40)
@@ -60,6 +69,32 @@ def test_guides_take_steps(guide):
     assert {value.dtype for value in result.params.values()} == {np.dtype("float32")}
     draws = result.sample_posterior(10, random_seed=0).posterior
     assert {array.dtype for array in draws.data_vars.values()} == {np.dtype("float32")}
+
+
+GUIDES = {
+    "AutoDAIS": lambda model: AutoDAIS(model, K=2),
+    "AutoIAFNormal": AutoIAFNormal,
+    "AutoBNAFNormal": AutoBNAFNormal,
+    "a spline flow": lambda model: AutoNormalizingFlow(model, [SplineCoupling()]),
+    "AutoStructured": AutoStructured,
+    "AutoRegressive": AutoRegressive,
+    "AutoHierarchicalNormal": AutoHierarchicalNormal,
+    "AutoLowRankMultivariateNormal": AutoLowRankMultivariateNormal,
+}
+
+
+@pytest.mark.parametrize("guide", GUIDES.values(), ids=list(GUIDES))
+def test_losses_and_gradients_are_those_of_double_precision(guide):
+    found = []
+    for precision in ("float32", "float64"):
+        with pytensor.config.change_flags(floatX=precision):
+            svi = SVI(model, guide(model), compile_kwargs={"mode": evaluation_mode()})
+            training = svi.training_for(Arguments((Y,), {}))
+            training.load(svi.init(Y, random_seed=0))
+            outputs = [training.value, *training.gradients]
+            found.append(pytensor.function([], outputs, mode=training.mode)())
+    for narrow, wide in zip(*found, strict=True):
+        np.testing.assert_allclose(narrow, wide, rtol=1e-4, atol=1e-4 * np.abs(wide).max())
 
 
 def test_a_fit_and_its_predictions():
