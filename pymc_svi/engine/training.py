@@ -22,6 +22,7 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.traversal import ancestors
 
+from pymc_svi.engine.certain import without_certain_checks
 from pymc_svi.engine.columns import by_columns
 from pymc_svi.engine.compiling import compiled_at_first_call, uncollected
 from pymc_svi.engine.graph import own_generators, own_nodes, share_large_constants
@@ -142,7 +143,7 @@ class Training:
         outputs = [loss.value, *([] if same else [loss.surrogate]), *updates.values()]
         outputs += loss.terms.values()
         # All at once: what is rewritten or copied by itself would have draws of its own.
-        outputs = by_columns(narrowed(without_named_dims(outputs)))
+        outputs = by_columns(without_certain_checks(narrowed(without_named_dims(outputs))))
         outputs = own_nodes(share_large_constants(outputs))
         outputs, self.generators = own_generators(outputs)
         self.value = outputs[0]
