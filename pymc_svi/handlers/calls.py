@@ -228,7 +228,8 @@ def telling_data(program: Any) -> Iterator[None]:
         yield
     except (ValueError, AssertionError) as error:
         data = getattr(program, "data_vars", ())
-        if data and not isinstance(error, _CLEAR):
+        # Our own errors say what is wrong, but for one that names the site of another.
+        if data and not (isinstance(error, _CLEAR) and error.__cause__ is None):
             shapes = [f"{d.name} {d.get_value(borrow=True).shape}" for d in data]
             error.add_note(
                 f"The data of the model are {', '.join(shapes)}. If pm.set_data changed the number "
