@@ -41,24 +41,24 @@ def _likelihood(likelihood: str, X, y) -> None:
         return
     eta = X @ pm.Normal("w", 0.0, 1.0, shape=COLUMNS)
     if likelihood == "Normal":
-        pm.Normal("y", eta, pm.HalfNormal("s", 1.0), observed=y)
+        pm.Normal("y", eta, _positive(1.0), observed=y)
     elif likelihood == "Student's t":
-        nu, s = pm.Gamma("nu", 2.0, 0.1), pm.HalfNormal("s", 1.0)
+        nu, s = pm.Gamma("nu", 2.0, 0.1), _positive(1.0)
         pm.StudentT("y", nu=nu, mu=eta, sigma=s, observed=y)
     elif likelihood == "Poisson":
         pm.Poisson("y", pt.exp(eta), observed=y)
     elif likelihood == "negative binomial":
-        pm.NegativeBinomial("y", pt.exp(eta), pm.HalfNormal("s", 5.0), observed=y)
+        pm.NegativeBinomial("y", pt.exp(eta), _positive(5.0), observed=y)
     elif likelihood == "gamma":
-        a = pm.HalfNormal("s", 5.0)
+        a = _positive(5.0)
         pm.Gamma("y", a, a / pt.exp(eta), observed=y)
     elif likelihood == "beta":
-        a, p = pm.HalfNormal("s", 5.0), pt.sigmoid(eta)
+        a, p = _positive(5.0), pt.sigmoid(eta)
         pm.Beta("y", a * p, a * (1 - p), observed=y)
     elif likelihood == "binomial":
         pm.Binomial("y", 10, logit_p=eta, observed=y)
     elif likelihood == "Weibull":
-        pm.Weibull("y", pm.HalfNormal("s", 5.0), pt.exp(eta), observed=y)
+        pm.Weibull("y", _positive(5.0), pt.exp(eta), observed=y)
     elif likelihood == "probit":
         pm.Bernoulli("y", pm.math.invprobit(eta), observed=y)
     elif likelihood == "ordered logistic":
@@ -68,3 +68,8 @@ def _likelihood(likelihood: str, X, y) -> None:
         pm.ZeroInflatedPoisson("y", pm.Beta("psi", 1.0, 1.0), pt.exp(eta), observed=y)
     else:
         raise KeyError(likelihood)
+
+
+def _positive(scale: float):
+    """Return a scale or shape that starts at 1: from its prior's mean some densities are out of reach."""
+    return pm.HalfNormal("s", scale, initval=1.0)
