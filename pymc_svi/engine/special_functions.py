@@ -126,12 +126,18 @@ def _is_pole(x, r):
 
 
 @_compiled
-def gammaln(x):
-    """The logarithm of the absolute value of the gamma function."""
+def _reflected_and_shifted(x):
+    """Whether a number is positive, it or its reflection, whether the series holds there, and where it does."""
     positive = x > _zero(x)
     z = x if positive else _one(x) - x
     far = z >= _shift(x)
-    y = z if far else z + _shift(x)
+    return positive, z, far, z if far else z + _shift(x)
+
+
+@_compiled
+def gammaln(x):
+    """The logarithm of the absolute value of the gamma function."""
+    positive, z, far, y = _reflected_and_shifted(x)
     w = _one(x) / y
     below = _one(x) if far else _product(z * (z + (_shift(x) - _one(x))))
     value = (y - _half(x)) * (_log(y) - _one(x)) + _stirling_constant(x) + w * _stirling(w * w)
@@ -145,10 +151,7 @@ def gammaln(x):
 @_compiled
 def digamma(x):
     """The derivative of the logarithm of the gamma function."""
-    positive = x > _zero(x)
-    z = x if positive else _one(x) - x
-    far = z >= _shift(x)
-    y = z if far else z + _shift(x)
+    positive, z, far, y = _reflected_and_shifted(x)
     w = _one(x) / y
     last = _shift(x) - _one(x)
     u = z * (z + last)

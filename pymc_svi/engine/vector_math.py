@@ -118,7 +118,7 @@ _KINDS = (
 _VECTOR_OPS = {
     base: vector(ps.upgrade_to_float, name=f"vector_{name}") for name, base, vector in _KINDS
 }
-_CACHE_VERSION = 11
+_CACHE_VERSION = 12
 
 
 for _name, _, _vector in _KINDS:
