@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pytensor.graph.basic import Variable
@@ -15,8 +15,31 @@ from pymc_svi.evaluation import evaluate
 __all__ = ["HeldOutELBO", "LearningRateMonitor", "Tracker"]
 
 
-class Tracker(Callback):
-    """Record values during a fit.
+class _Recorder(Callback):
+    """Base class of callbacks that record something every so many steps, and at the end of a fit.
+
+    The record of the end of a fit that is gone on with is dropped, unless one was due there: a fit
+    in parts has the records of one without a break.
+    """
+
+    def __init__(self, every: int):
+        super().__init__(every)
+        self.steps: list[int] = []
+
+    def _record(self, step: int, new: Sequence[tuple[list, Any]]) -> None:
+        """Append new values to their lists, and the step to ``steps``."""
+        records = [(self.steps, step), *new]
+        if self.steps and self.steps[-1] < step and self.steps[-1] % self.every:
+            n_steps = len(self.steps)
+            for record, _ in records:
+                if len(record) == n_steps:  # what a checkpoint cannot keep is not there
+                    record.pop()
+        for record, value in records:
+            record.append(value)
+
+
+class Tracker(_Recorder):
+    """Record values during a fit, every so many steps and at its end.
 
     A checkpoint keeps the records that are numbers or arrays.
 
@@ -26,7 +49,8 @@ class Tracker(Callback):
         Steps between recordings.
     **functions
         What to record, by name: functions of a :class:`Moment`, or without arguments as for PyMC's
-        ``Tracker``. ``tracker[name]`` is the list of records.
+        ``Tracker``. ``tracker[name]`` is the list of records, ``tracker.steps`` that of the steps
+        after which they were made.
 
     Raises
     ------
@@ -55,19 +79,21 @@ class Tracker(Callback):
         self.functions = functions
         self.hist: dict[str, list[Any]] = {name: [] for name in functions}
 
-    remembers = ("hist",)
+    remembers = ("steps", "hist")
 
     def __call__(self, moment: Moment) -> None:
         """Record the values."""
+        new = []
         for name, function in self.functions.items():
             takes = len(inspect.signature(function).parameters)
-            self.hist[name].append(function(moment) if takes else function())
+            new.append((self.hist[name], function(moment) if takes else function()))
+        self._record(moment.step, new)
 
     def __getitem__(self, name: str) -> list[Any]:
         return self.hist[name]
 
 
-class LearningRateMonitor(Callback):
+class LearningRateMonitor(_Recorder):
     """Record the step size of the optimizer.
 
     Parameters
@@ -93,7 +119,6 @@ class LearningRateMonitor(Callback):
     def __init__(self, schedule: Any = None, every: int = 100):
         super().__init__(every)
         self.schedule = schedule
-        self.steps: list[int] = []
         self.rates: list[float] = []
 
     remembers = ("steps", "rates")
@@ -112,11 +137,10 @@ class LearningRateMonitor(Callback):
         rate = rate(moment.step) if callable(rate) else rate
         if isinstance(rate, Variable):
             rate = evaluate(rate)
-        self.steps.append(moment.step)
-        self.rates.append(float(rate))
+        self._record(moment.step, [(self.rates, float(rate))])
 
 
-class HeldOutELBO(Callback):
+class HeldOutELBO(_Recorder):
     """Record the ELBO of held-out data, on the scale of the training data.
 
     Their terms are weighted by rows of the training data / rows of the held-out data, so that the
@@ -163,7 +187,6 @@ class HeldOutELBO(Callback):
                 )
             )
         self.batch = dict(batch)
-        self.steps: list[int] = []
         self.elbos: list[float] = []
 
     remembers = ("steps", "elbos")
@@ -177,5 +200,4 @@ class HeldOutELBO(Callback):
                     expected="SVI, a method made of it such as ADVI(), or one with evaluate(batch) -> loss",
                 )
             )
-        self.steps.append(moment.step)
-        self.elbos.append(-moment.evaluate(self.batch))
+        self._record(moment.step, [(self.elbos, -moment.evaluate(self.batch))])
