@@ -7,29 +7,33 @@ apart before anything is differentiated, densities and gradients are computed fo
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from functools import reduce
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
 
+import pytensor.scalar as ps
 import pytensor.tensor as pt
-from pytensor.graph.basic import Apply, Constant, Variable
-from pytensor.raise_op import CheckAndRaise
-from pytensor.tensor.basic import Alloc, Join
+from pytensor.graph.basic import Apply, Variable
+from pytensor.tensor.basic import ARange, get_underlying_scalar_constant_value
 from pytensor.tensor.elemwise import DimShuffle, Elemwise
+from pytensor.tensor.math import All, Sum
+from pytensor.tensor.shape import Reshape, Shape
 from pytensor.tensor.special import LogSumExp
+from pytensor.tensor.subtensor import AdvancedSubtensor, Subtensor
 
+from pymc_svi.engine.taken_columns import Columns, is_long
 from pymc_svi.gradients.rebuilding import rebuilt
 
 __all__ = ["by_columns"]
 
 # Up to how many columns there are graphs of their own for, which have to be compiled.
 _FEW_COLUMNS = 8
-# From how many rows on it is worth it.
-_MANY_ROWS = 64
 
 
 def by_columns(outputs: Sequence[Variable]) -> list[Variable]:
-    """Return outputs in which ``logsumexp`` over short rows is computed from their columns.
+    """Return outputs in which what is made of short rows is computed from their columns.
+
+    That is the logarithm of the sum of the exponentials of each row, its sum, its element at the place
+    of a label, and whether a condition holds for all of them.
 
     Parameters
     ----------
@@ -40,29 +44,75 @@ def by_columns(outputs: Sequence[Variable]) -> list[Variable]:
     -------
     list of Variable
         Their values are the same, up to rounding, and so are their gradients. Where a column cannot be
-        computed without the others, as that of a matrix product, the rows stay together.
+        computed without the others, the rows stay together.
     """
-    return rebuilt(outputs, _log_sum_exp_by_columns)
+    return rebuilt(outputs, partial(_by_columns, columns=Columns()))
 
 
-def _log_sum_exp_by_columns(node: Apply) -> list[Variable] | None:
-    if not isinstance(node.op, LogSumExp):
-        return None
+def _by_columns(node: Apply, columns: Columns) -> list[Variable] | None:
+    for operation, rule in _RULES.items():
+        if isinstance(node.op, operation):
+            result = rule(node, columns)
+            return None if result is None else [result]
+    return None
+
+
+def _log_sum_exp(node: Apply, columns: Columns) -> Variable | None:
+    parts = _columns(node.inputs[0], columns) if _is_of_rows(node) else None
+    return parts and reduce(_log_add_exp, parts)
+
+
+def _sum(node: Apply, columns: Columns) -> Variable | None:
     [x] = node.inputs
-    last = x.type.ndim - 1
-    n_columns = x.type.shape[last]
-    if node.op.axis != (last,) or n_columns is None or not 1 < n_columns <= _FEW_COLUMNS:
+    same_type = x.type.dtype == node.outputs[0].type.dtype
+    parts = _columns(x, columns) if same_type and _is_of_rows(node) else None
+    return parts and reduce(pt.add, parts)
+
+
+def _all(node: Apply, columns: Columns) -> Variable | None:
+    parts = _columns(node.inputs[0], columns) if node.outputs[0].type.ndim == 0 else None
+    return parts and reduce(pt.and_, [pt.all(part) for part in parts])
+
+
+def _of_labels(node: Apply, columns: Columns) -> Variable | None:
+    """Return the element of each row at the place of its label, as ``take_along_axis`` finds it."""
+    x, *index = node.inputs
+    if x.type.ndim != 2 or len(index) != 2 or not _counts_rows(index[0], x):
         return None
-    if not _is_long(x.type.shape[:last]):
+    place = index[1]
+    if place.type.shape[1] != 1 or not _is_within(place, x.type.shape[1]):
         return None
-    columns = _Columns()
-    parts = [columns.take(x, last, column) for column in range(n_columns)]
+    parts = _columns(x, columns)
+    if parts is None:
+        return None
+    place = place[:, 0]
+    *before, chosen = enumerate(parts)
+    element = chosen[1]
+    for number, part in reversed(before):
+        element = pt.switch(pt.eq(place, number), part, element)
+    return pt.expand_dims(element, 1)
+
+
+_RULES: dict[type, Callable[[Apply, Columns], Variable | None]] = {
+    LogSumExp: _log_sum_exp,
+    Sum: _sum,
+    All: _all,
+    AdvancedSubtensor: _of_labels,
+}
+
+
+def _is_of_rows(node: Apply) -> bool:
+    return node.op.axis == (node.inputs[0].type.ndim - 1,)
+
+
+def _columns(x: Variable, columns: Columns) -> list[Variable] | None:
+    """Return all columns of an expression, if they are few and long and each can be computed alone."""
+    *rest, n_columns = x.type.shape or (None,)
+    if n_columns is None or not 1 < n_columns <= _FEW_COLUMNS or not is_long(rest):
+        return None
+    parts = [columns.take(x, x.type.ndim - 1, column) for column in range(n_columns)]
     found = [part for part in parts if part is not None]
-    return [reduce(_log_add_exp, found)] if len(found) == n_columns else None
-
-
-def _is_long(shape: Sequence[int | None]) -> bool:
-    return None in shape or math.prod(n for n in shape if n is not None) >= _MANY_ROWS
+    return found if len(found) == n_columns else None
 
 
 def _log_add_exp(x: Variable, y: Variable) -> Variable:
@@ -77,82 +127,41 @@ def _log_add_exp(x: Variable, y: Variable) -> Variable:
     return larger + pt.softplus(distance)
 
 
-class _Columns:
-    """Takes arrays at one place of an axis, by computing nothing else.
+def _counts_rows(place: Variable, x: Variable) -> bool:
+    """Whether places are 0, 1, ... for the rows of a matrix, as a column."""
+    if place.owner is None or not isinstance(place.owner.op, Reshape) or place.type.ndim != 2:
+        return False
+    counted = place.owner.inputs[0].owner
+    if place.type.shape[1] != 1 or counted is None or not isinstance(counted.op, ARange):
+        return False
+    start, stop, step = counted.inputs
+    if _number(start) != 0 or _number(step) != 1:
+        return False
+    length = stop.owner
+    if length is None or not isinstance(length.op, Subtensor) or _number(length.inputs[1]) != 0:
+        return False
+    shape = length.inputs[0].owner
+    return shape is not None and isinstance(shape.op, Shape) and shape.inputs[0] is x
 
-    Each is computed once, however often it is asked for.
-    """
 
-    def __init__(self) -> None:
-        self.taken: dict[tuple[Variable, int, int], Variable | None] = {}
+def _is_within(place: Variable, n_columns: int | None) -> bool:
+    """Whether places are clipped to those of the columns."""
+    node = place.owner
+    while node is not None and (
+        isinstance(node.op, DimShuffle)
+        or (isinstance(node.op, Elemwise) and isinstance(node.op.scalar_op, ps.Cast))
+    ):
+        node = node.inputs[0].owner
+    if (
+        node is None
+        or not isinstance(node.op, Elemwise)
+        or not isinstance(node.op.scalar_op, ps.Clip)
+    ):
+        return False
+    _, lowest, highest = node.inputs
+    return n_columns is not None and _number(lowest) == 0 and _number(highest) == n_columns - 1
 
-    def take(self, x: Variable, axis: int, place: int) -> Variable | None:
-        """Return an array at a place of an axis, or None if that takes all of it."""
-        key = x, axis, place
-        if key not in self.taken:
-            self.taken[key] = self._of_operation(x, axis, place)
-        return self.taken[key]
 
-    def _of_operation(self, x: Variable, axis: int, place: int) -> Variable | None:
-        shape = x.type.shape
-        if isinstance(x, Constant) or not _is_long((*shape[:axis], *shape[axis + 1 :])):
-            return x[(slice(None),) * axis + (place,)]
-        node = x.owner
-        if node is None:
-            return None
-        if isinstance(node.op, Elemwise):
-            return self._of_elementwise(node, x, axis, place)
-        if isinstance(node.op, DimShuffle):
-            return self._of_shuffled(node, axis, place)
-        if isinstance(node.op, Join):
-            return self._of_joined(node, axis, place)
-        if isinstance(node.op, Alloc):
-            return self._of_repeated(node, axis, place)
-        if isinstance(node.op, CheckAndRaise):
-            value = self.take(node.inputs[0], axis, place)
-            return None if value is None else node.op(value, *node.inputs[1:])
-        return None
-
-    def _of_elementwise(self, node: Apply, x: Variable, axis: int, place: int) -> Variable | None:
-        inputs = []
-        for variable in node.inputs:
-            length = variable.type.shape[axis]
-            # Of an unknown length nobody knows whether it is repeated.
-            taken = length and self.take(variable, axis, 0 if length == 1 else place)
-            if taken is None or length is None:
-                return None
-            inputs.append(taken)
-        return node.op.make_node(*inputs).outputs[node.outputs.index(x)]
-
-    def _of_shuffled(self, node: Apply, axis: int, place: int) -> Variable | None:
-        [x] = node.inputs
-        order = list(node.op.new_order)
-        source = order.pop(axis)
-        if source == "x":
-            return x.dimshuffle(order)
-        value = self.take(x, source, place)
-        if value is None:
-            return None
-        return value.dimshuffle([o if o == "x" or o < source else o - 1 for o in order])
-
-    def _of_repeated(self, node: Apply, axis: int, place: int) -> Variable | None:
-        value, *shape = node.inputs
-        own = axis - len(shape) + value.type.ndim
-        if own >= 0:
-            if value.type.shape[own] is None:
-                return None
-            value = self.take(value, own, 0 if value.type.shape[own] == 1 else place)
-        rest = shape[:axis] + shape[axis + 1 :]
-        return None if value is None else pt.alloc(value, *rest)
-
-    def _of_joined(self, node: Apply, axis: int, place: int) -> Variable | None:
-        if node.op.axis != axis:
-            return None
-        for part in node.inputs:
-            length = part.type.shape[axis]
-            if length is None:
-                return None
-            if place < length:
-                return self.take(part, axis, place)
-            place -= length
-        return None
+def _number(x: Variable) -> int | None:
+    found = get_underlying_scalar_constant_value(x, raise_not_constant=False)
+    return int(found) if not isinstance(found, Variable) else None

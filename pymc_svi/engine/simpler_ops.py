@@ -97,6 +97,21 @@ def _without_last_axis(x: Variable) -> Variable:
     return x if order == list(range(x.type.ndim)) else x.dimshuffle(order)
 
 
+@node_rewriter([DimShuffle])
+def _undo_an_axis_of_one(fgraph: FunctionGraph, node: Apply):
+    """Leave out an axis of one element that is put there and taken away again.
+
+    Operations on both sides of it would not be fused.
+    """
+    [x] = node.inputs
+    if x.owner is None or not isinstance(x.owner.op, DimShuffle):
+        return None
+    before = x.owner.op.new_order
+    order = [axis if axis == "x" else before[axis] for axis in node.op.new_order]
+    [source] = x.owner.inputs
+    return [source] if order == list(range(source.type.ndim)) else None
+
+
 @node_rewriter([OpFromGraph])
 def _inline_gradients(fgraph: FunctionGraph, node: Apply):
     """Write out the gradient of an operation that is a graph itself, such as ``logsumexp``.
@@ -136,6 +151,10 @@ for _name, _rewrite in (
     ("columns", _drop_an_axis_of_one),
 ):
     optdb.register(f"pymc_svi_{_name}", dfs_rewriter(_rewrite), "pymc_svi_simpler", position=48.4)
+# After the columns.
+optdb.register(
+    "pymc_svi_axes", dfs_rewriter(_undo_an_axis_of_one), "pymc_svi_simpler", position=48.5
+)
 # Just before PyTensor fuses reductions into elementwise loops (100).
 optdb.register(
     "pymc_svi_reductions", dfs_rewriter(_reduce_an_identity), "pymc_svi_simpler", position=99.9

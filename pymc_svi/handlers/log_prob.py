@@ -15,10 +15,10 @@ from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.elemwise import DimShuffle
-from pytensor.tensor.math import sigmoid
-from pytensor.tensor.random.basic import BernoulliRV
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.xtensor.type import XTensorType
+
+from pymc_svi.handlers.logit_densities import log_prob_in_logits
 
 if TYPE_CHECKING:
     from pymc_svi.handlers.site import Site
@@ -76,9 +76,9 @@ def _rv_log_prob(rv: Variable, value: Variable) -> Variable:
         log_prob = _rv_log_prob(rv, placeholder)
         known = {inp: inp for inp in rv.owner.inputs}
         return as_plain_tensor(_rebuilt(log_prob, {**known, placeholder: value}))
-    logits = _bernoulli_logits(rv)
-    if logits is not None:
-        return _bernoulli_log_prob(value, logits)
+    written_in_logits = log_prob_in_logits(rv, value)
+    if written_in_logits is not None:
+        return written_in_logits
     return as_plain_tensor(pm.logp(_with_plain_bounds(rv), value, warn_rvs=False))
 
 
@@ -127,27 +127,6 @@ def density_given(rv: Variable, value: Variable, drawn: Sequence[Variable]) -> V
     log_prob = rv_log_prob(law, at)
     draws = {placeholder: draw for draw, placeholder in placeholders.items()}
     return graph_replace([log_prob], {at: value, **draws}, strict=False)[0]
-
-
-def _bernoulli_logits(rv: Variable) -> Variable | None:
-    """Return the logits of ``pm.Bernoulli(logit_p=...)``; None for any other variable."""
-    if rv.owner is None or not isinstance(rv.owner.op, BernoulliRV):
-        return None
-    [p] = rv.owner.op.dist_params(rv.owner)
-    if p.owner is not None and p.owner.op == sigmoid:
-        return p.owner.inputs[0]
-    return None
-
-
-def _bernoulli_log_prob(value: Variable, logits: Variable) -> Variable:
-    """Log-probability of a Bernoulli variable, written in its logits.
-
-    PyMC's own expression evaluates the logarithm of the probability for both outcomes, and
-    checks the probability against 0 and 1; this needs a third of the exponentials, which are
-    most of the work in a logistic regression.
-    """
-    outside = pt.or_(pt.lt(value, 0), pt.gt(value, 1))
-    return pt.switch(outside, -np.inf, value * logits - pt.softplus(logits))
 
 
 def _rebuilt(output: Variable, known: dict[Variable, Variable]) -> Variable:

@@ -1,12 +1,15 @@
-"""Sums of exponentials over short rows are the same column by column, with the same gradients."""
+"""What is made of short rows is the same column by column, with the same gradients."""
 
 import numpy as np
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 import pytest
+from pymc.logprob.utils import ParameterValueError
 from pytensor.graph.traversal import ancestors
+from pytensor.tensor.math import Sum
 from pytensor.tensor.special import LogSumExp
+from pytensor.tensor.subtensor import AdvancedSubtensor
 
 from pymc_svi.engine.columns import by_columns
 
@@ -112,9 +115,81 @@ def test_a_part_that_is_repeated_along_the_rows():
     assert_the_same(density, [y, mu], [RNG.normal(size=N), RNG.normal(size=3)])
 
 
-def test_other_rows_stay_together():
+def test_few_products():
     X, B, y = pt.dmatrix("X"), pt.matrix("B", shape=(5, 3)), pt.dvector("y")
-    product = pt.logsumexp(X @ B + y[:, None], axis=-1)  # its columns take as long as all
+    density = pt.logsumexp(X @ B + y[:, None], axis=-1)
+    given = [RNG.normal(size=(N, 5)), RNG.normal(size=(5, 3)), RNG.normal(size=N)]
+    assert_the_same(density, [X, B, y], given)
+
+
+def has(op, expression):
+    return any(v.owner is not None and isinstance(v.owner.op, op) for v in ancestors([expression]))
+
+
+def test_labels_and_checks_of_an_ordered_outcome():
+    eta, cutpoints, y = pt.dvector("eta"), pt.vector("cutpoints", shape=(3,)), pt.ivector("y")
+    [density] = [pm.logp(pm.OrderedLogistic.dist(eta=eta, cutpoints=cutpoints), y)]
+    [new] = by_columns([density])
+    assert has(AdvancedSubtensor, density) and not has(AdvancedSubtensor, new)
+    inputs = [eta, cutpoints]
+    outputs = [
+        [lp, *pytensor.grad((lp * np.linspace(0.5, 1.5, N)).sum(), inputs)] for lp in (new, density)
+    ]
+    function = pytensor.function([*inputs, y], outputs[0] + outputs[1], mode="FAST_COMPILE")
+    labels = np.resize([0, 1, 2, 3], N).astype("int32")
+    values = function(RNG.normal(size=N), [-1.0, 0.2, 1.0], labels)
+    assert np.isfinite(values[0]).all()
+    for found, expected in zip(values[:3], values[3:], strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-12)
+    labels[:2] = -1, 4
+    assert list(function(RNG.normal(size=N), [-1.0, 0.2, 1.0], labels)[0][:2]) == [-np.inf] * 2
+    with pytest.raises(ParameterValueError, match="0 <= p <=1"):  # of cutpoints out of order
+        function(RNG.normal(size=N), [-1.0, 1.0, 0.2], labels)
+
+
+def test_labels_of_a_part_of_an_array():
+    """Rows of ``y[:, 1:4]``, turned round: columns at other places than in the array."""
+    y, label = pt.dvector("y"), pt.lvector("label")
+    rows = (y[:, None] * np.array([7.0, 1.0, 2.0, 3.0, 9.0]))[:, 1:4][:, ::-1]
+    element = pt.take_along_axis(rows, pt.clip(label, 0, 2)[:, None], axis=-1)[:, 0]
+    [new] = by_columns([element])
+    assert not has(AdvancedSubtensor, new)
+    given = RNG.normal(size=N), RNG.integers(3, size=N)
+    function = pytensor.function([y, label], new, mode="FAST_COMPILE")
+    np.testing.assert_allclose(function(*given), given[0] * (3 - given[1]), rtol=1e-15)
+
+
+def test_labels_that_may_lie_outside_are_looked_up():
+    y, label = pt.dvector("y"), pt.lvector("label")
+    rows = y[:, None] * np.array([1.0, 2.0, 3.0])
+    for place in (label, pt.clip(label, 0, 3), pt.clip(label, -1, 2), pt.clip(label, 1, 5)):
+        element = pt.take_along_axis(rows, place[:, None], axis=-1)
+        assert by_columns([element]) == [element]
+    some = rows[pt.arange(5), pt.clip(label[:5], 0, 2)]  # not of each row
+    others = rows[pt.arange(1, N), pt.clip(label[1:], 0, 2)]
+    for expression in (some, others):
+        assert by_columns([expression]) == [expression]
+
+
+def test_sums_of_rows():
+    y, mu = pt.dvector("y"), pt.vector("mu", shape=(3,))
+    total = (pt.exp(-((y[:, None] - mu) ** 2))).sum(axis=-1)
+    [new] = by_columns([total])
+    assert new is not total and not has(Sum, new)
+    given = [RNG.normal(size=N), RNG.normal(size=3)]
+    for found, expected in zip(
+        values_and_gradients(new, [y, mu], given),
+        values_and_gradients(total, [y, mu], given),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+    counts = pt.eq(y[:, None], np.arange(3.0)).sum(axis=-1)  # of booleans: not their own type
+    assert by_columns([counts]) == [counts]
+
+
+def test_other_rows_stay_together():
+    X, B, y = pt.dmatrix("X"), pt.matrix("B", shape=(5, 5)), pt.dvector("y")
+    product = pt.logsumexp(X @ B + y[:, None], axis=-1)  # its columns take longer than all
     many = pt.logsumexp(y[:, None] + np.arange(9.0), axis=-1)
     unknown = pt.logsumexp(y[:, None] + pt.dvector("z"), axis=-1)
     few = pt.logsumexp(pt.vector(shape=(5,))[:, None] + np.arange(3.0), axis=-1)
