@@ -117,6 +117,8 @@ class Callback:
     has_stopped: bool = False
     #: Whether it is called after the others, and so sees what they remember.
     comes_last: bool = False
+    #: The state that the fit returns, if it is not the last one.
+    chosen: SVIState | None = None
 
     def start(self) -> None:
         """Get ready for a fit: called when one begins."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from pymc_svi.callbacks.base import Callback, Moment
+from pymc_svi.engine import SVIState
 from pymc_svi.errors import sentence
 
 __all__ = ["CheckParametersConvergence", "EarlyStopping"]
@@ -27,6 +29,9 @@ class EarlyStopping(Callback):
         A function of a :class:`Moment` that returns the number to compare instead; smaller is
         better. A callback whose record it uses has to come before this one in the list, with the
         same ``every``.
+    restore_best : bool, default False
+        Return the params, and losses, of the call with the best number instead of the last, also
+        if the fit takes all its steps. A checkpoint keeps both.
 
     Raises
     ------
@@ -61,6 +66,7 @@ class EarlyStopping(Callback):
         min_delta: float = 0.0,
         every: int = 100,
         monitor: Callable[[Moment], float] | None = None,
+        restore_best: bool = False,
     ):
         super().__init__(every)
         if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
@@ -76,18 +82,29 @@ class EarlyStopping(Callback):
                 )
             )
         self.patience, self.min_delta, self.monitor = patience, float(min_delta), monitor
+        self.restore_best = restore_best
         self.start()
 
-    remembers = ("best", "waited")
+    remembers = ("best", "waited", "kept")
 
     @property
     def has_stopped(self) -> bool:  # type: ignore[override]
         """Whether it has waited long enough."""
         return self.waited >= self.patience
 
+    @property
+    def chosen(self) -> SVIState | None:  # type: ignore[override]
+        """The state of the best call, if it is to be restored."""
+        if not self.kept:
+            return None
+        params, optim_state = (_flat(self.kept.get(part, {})) for part in ("params", "optim_state"))
+        return SVIState(params, optim_state, self.kept["rng_state"], int(self.kept["step"]))
+
     def start(self) -> None:
         """Forget an earlier fit."""
         self.best, self.waited = np.inf, 0
+        # The best state in the form in which a checkpoint keeps what is remembered.
+        self.kept: dict[str, Any] = {}
 
     def __call__(self, moment: Moment) -> None:
         """Compare the recent losses, or what is monitored, with the best."""
@@ -101,6 +118,8 @@ class EarlyStopping(Callback):
             recent = float(self.monitor(moment))
         if recent < self.best - self.min_delta:
             self.best, self.waited = recent, 0
+            if self.restore_best:
+                self.kept = vars(moment.state).copy()
             return
         self.waited += 1
         if self.has_stopped:
@@ -110,6 +129,17 @@ class EarlyStopping(Callback):
             raise StopIteration(
                 f"The {what} has not improved on {self.best:g} in {self.waited} calls"
             )
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return arrays by their whole names, where a checkpoint has read ``a/b`` as ``b`` of ``a``."""
+    flat: dict[str, np.ndarray] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}/{rest}": array for rest, array in _flat(value).items()}
+        else:
+            flat[name] = value
+    return flat
 
 
 class CheckParametersConvergence(Callback):

@@ -279,7 +279,12 @@ class Trainer:
             finally:
                 if feed is not None:
                     feed.close()
-        return session.result(state, losses, about)
+        return session.result(*self._chosen(state, losses), about)
+
+    def _chosen(self, state: SVIState, losses: np.ndarray) -> tuple[SVIState, np.ndarray]:
+        """Return the state that a callback has chosen, or the last one, and the losses until then."""
+        chosen = next((c.chosen for c in self.callbacks if c.chosen is not None), state)
+        return chosen, losses[: len(losses) - (state.step - chosen.step)]
 
     def _warn_of_steps_left_out(self, losses: np.ndarray) -> None:
         left_out = int(np.isnan(losses).sum())
@@ -394,10 +399,14 @@ class Trainer:
                 if feed is not None:
                     feed.close()
             self._warn_of_steps_left_out(np.array(losses[before:]))
+        last = state_of(method, step)
+        state, kept = self._chosen(last, np.array(losses))
+        if state is not last:
+            go_on_from(method, state)
         return SVIRunResult(
             learned(method),
-            state_of(method, step),
-            np.array(losses),
+            state,
+            kept,
             svi=None,
             arguments=Arguments((), {}),
             param_sites=Trace(),

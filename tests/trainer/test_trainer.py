@@ -27,6 +27,7 @@ from pymc_svi import (
     optim,
     param,
 )
+from pymc_svi.callbacks.base import remembered, restore_callbacks
 from pymc_svi.engine import ParamStore, SVIState
 from pymc_svi.engine.progress import create_simple_progress, describe
 from pymc_svi.errors import DataError, NonFiniteError, StateError
@@ -172,6 +173,49 @@ def test_early_stopping_may_look_at_data_that_are_held_out():
     assert len(far.elbos) == best + 3 and len(result.losses) == 10 * len(far.elbos) < 200
     with pytest.raises(StopIteration, match="monitored number has not improved on"):
         stop(callbacks.Moment(result.state, result.losses))
+
+
+def best_at(step, **options):
+    """Stop by a number that is best at a step."""
+    return callbacks.EarlyStopping(
+        2, every=10, monitor=lambda moment: abs(moment.step - step), restore_best=True, **options
+    )
+
+
+@pytest.mark.parametrize("n", [80, 50])
+def test_early_stopping_restores_the_best_state_stopped_or_not(n):
+    fitting = trainer(best_at(40))
+    result = fitting.fit(n=n, random_seed=0)
+    expected = trainer().fit(n=40, random_seed=0)
+    assert result.state == expected.state and result.state.step == 40
+    np.testing.assert_array_equal(result.losses, expected.losses)
+    assert result.params == expected.params
+    assert fitting.fit(n=20, random_seed=0).state.step == 20  # the best of another fit is forgotten
+
+
+def test_the_best_state_is_in_a_checkpoint(tmp_path):
+    def run(n):
+        saving = callbacks.Checkpoint(tmp_path, every=10)
+        return trainer(best_at(20), saving).fit(n=n, random_seed=0, resume=True)
+
+    expected = trainer().fit(n=20, random_seed=0)
+    assert run(30).state == expected.state
+    assert run(60).state == expected.state  # from step 30, stopped at 40
+    again = run(60)  # nothing is left to do
+    assert again.state == expected.state and len(again.losses) == 20
+
+
+def test_the_best_state_has_its_names_after_a_checkpoint():
+    state = SVIState(
+        {"a/b": np.ones(2), "a/c": np.zeros(()), "d": np.ones(())},
+        {},
+        np.ones((1, 6), np.uint64),
+        20,
+    )
+    before, after = best_at(20), best_at(20)
+    before(callbacks.Moment(state, np.zeros(20)))
+    restore_callbacks([after], remembered([before]))
+    assert after.chosen == before.chosen == state
 
 
 def test_trackers_record():
@@ -618,6 +662,13 @@ def test_moments_and_noise_that_only_a_compiled_function_knows_are_resumed(tmp_p
     resumed = noisy(30, folder=tmp_path, resume=True)
     assert resumed.state == whole.state
     np.testing.assert_array_equal(resumed.losses, whole.losses)
+
+
+def test_a_method_of_ones_own_gets_its_best_state_back(tmp_path):
+    expected = noisy(20)
+    result = noisy(60, best_at(20))
+    assert result.state == expected.state and result.params == expected.params
+    np.testing.assert_array_equal(result.losses, expected.losses)
 
 
 def test_a_checkpoint_of_another_method_is_refused(tmp_path):
