@@ -20,13 +20,10 @@ from pytensor.tensor.shape import Reshape, Shape
 from pytensor.tensor.special import LogSumExp
 from pytensor.tensor.subtensor import AdvancedSubtensor, Subtensor
 
-from pymc_svi.engine.taken_columns import Columns, is_long
+from pymc_svi.engine.taken_columns import FEW_COLUMNS, Columns, is_long, log_add_exp
 from pymc_svi.gradients.rebuilding import rebuilt
 
 __all__ = ["by_columns"]
-
-# Up to how many columns there are graphs of their own for, which have to be compiled.
-_FEW_COLUMNS = 8
 
 
 def by_columns(outputs: Sequence[Variable]) -> list[Variable]:
@@ -59,7 +56,7 @@ def _by_columns(node: Apply, columns: Columns) -> list[Variable] | None:
 
 def _log_sum_exp(node: Apply, columns: Columns) -> Variable | None:
     parts = _columns(node.inputs[0], columns) if _is_of_rows(node) else None
-    return parts and reduce(_log_add_exp, parts)
+    return parts and reduce(log_add_exp, parts)
 
 
 def _sum(node: Apply, columns: Columns) -> Variable | None:
@@ -108,23 +105,11 @@ def _is_of_rows(node: Apply) -> bool:
 def _columns(x: Variable, columns: Columns) -> list[Variable] | None:
     """Return all columns of an expression, if they are few and long and each can be computed alone."""
     *rest, n_columns = x.type.shape or (None,)
-    if n_columns is None or not 1 < n_columns <= _FEW_COLUMNS or not is_long(rest):
+    if n_columns is None or not 1 < n_columns <= FEW_COLUMNS or not is_long(rest):
         return None
     parts = [columns.take(x, x.type.ndim - 1, column) for column in range(n_columns)]
     found = [part for part in parts if part is not None]
     return found if len(found) == n_columns else None
-
-
-def _log_add_exp(x: Variable, y: Variable) -> Variable:
-    """Return the logarithm of the sum of the exponentials of two arrays.
-
-    Its gradient takes no part of the maximum, as that of PyTensor's does, and what is infinite itself takes
-    nothing from infinity.
-    """
-    first = x > y
-    larger, smaller = pt.switch(first, x, y), pt.switch(first, y, x)
-    distance = pt.switch(pt.isinf(larger), pt.zeros((), dtype=larger.dtype), smaller - larger)
-    return larger + pt.softplus(distance)
 
 
 def _counts_rows(place: Variable, x: Variable) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 
 import pytensor.tensor as pt
 from pytensor.compile.ops import ViewOp
@@ -14,10 +15,13 @@ from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import DimShuffle, Elemwise
 from pytensor.tensor.exceptions import NotScalarConstantError
 from pytensor.tensor.math import Dot
+from pytensor.tensor.special import LogSoftmax, Softmax
 from pytensor.tensor.subtensor import Subtensor, get_constant_idx
 
-__all__ = ["Columns", "is_long"]
+__all__ = ["FEW_COLUMNS", "Columns", "is_long", "log_add_exp"]
 
+# Up to how many columns there are graphs of their own for, which have to be compiled.
+FEW_COLUMNS = 8
 # From how many rows on it is worth it.
 _MANY_ROWS = 64
 # Up to how many columns a product of matrices takes no longer column by column.
@@ -27,6 +31,18 @@ _FEW_PRODUCTS = 4
 def is_long(shape: Sequence[int | None]) -> bool:
     """Return whether an array of a shape has many elements, or may have."""
     return None in shape or math.prod(n for n in shape if n is not None) >= _MANY_ROWS
+
+
+def log_add_exp(x: Variable, y: Variable) -> Variable:
+    """Return the logarithm of the sum of the exponentials of two arrays.
+
+    Its gradient takes no part of the maximum, as that of PyTensor's does, and what is infinite itself takes
+    nothing from infinity.
+    """
+    first = x > y
+    larger, smaller = pt.switch(first, x, y), pt.switch(first, y, x)
+    distance = pt.switch(pt.isinf(larger), pt.zeros((), dtype=larger.dtype), smaller - larger)
+    return larger + pt.softplus(distance)
 
 
 class Columns:
@@ -54,6 +70,11 @@ class Columns:
             return None
         if isinstance(node.op, Elemwise):
             return self._of_elementwise(node, x, axis, place)
+        if isinstance(node.op, Softmax):
+            value = self._of_log_softmax(node, axis, place)
+            return None if value is None else pt.exp(value)
+        if isinstance(node.op, LogSoftmax):
+            return self._of_log_softmax(node, axis, place)
         if isinstance(node.op, DimShuffle):
             return self._of_shuffled(node, axis, place)
         if isinstance(node.op, Join):
@@ -70,6 +91,9 @@ class Columns:
         return None
 
     def _of_elementwise(self, node: Apply, x: Variable, axis: int, place: int) -> Variable | None:
+        argument = node.inputs[0].owner
+        if node.op == pt.log and argument is not None and isinstance(argument.op, Softmax):
+            return self._of_log_softmax(argument, axis, place)
         inputs = []
         for variable in node.inputs:
             length = variable.type.shape[axis]
@@ -79,6 +103,15 @@ class Columns:
                 return None
             inputs.append(taken)
         return node.op.make_node(*inputs).outputs[node.outputs.index(x)]
+
+    def _of_log_softmax(self, node: Apply, axis: int, place: int) -> Variable | None:
+        [x] = node.inputs
+        n_columns = x.type.shape[axis]
+        if node.op.axis != (axis,) or n_columns is None or n_columns > FEW_COLUMNS:
+            return None
+        parts = [self.take(x, axis, column) for column in range(n_columns)]
+        found = [part for part in parts if part is not None]
+        return found[place] - reduce(log_add_exp, found) if len(found) == n_columns else None
 
     def _of_shuffled(self, node: Apply, axis: int, place: int) -> Variable | None:
         [x] = node.inputs

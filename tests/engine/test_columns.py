@@ -8,7 +8,7 @@ import pytest
 from pymc.logprob.utils import ParameterValueError
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.math import Sum
-from pytensor.tensor.special import LogSumExp
+from pytensor.tensor.special import LogSumExp, Softmax
 from pytensor.tensor.subtensor import AdvancedSubtensor
 
 from pymc_svi.engine.columns import by_columns
@@ -113,6 +113,35 @@ def test_a_part_that_is_repeated_along_the_rows():
     repeated = pt.alloc(pt.specify_shape(mu, (3,)), y.shape[0], 3)
     density = pt.logsumexp(repeated * y[:, None], axis=-1)
     assert_the_same(density, [y, mu], [RNG.normal(size=N), RNG.normal(size=3)])
+
+
+@pytest.mark.parametrize("weights", ["softmax", "log_softmax"])
+def test_weights_that_differ_by_row(weights):
+    X, B, y = pt.dmatrix("X"), pt.matrix("B", shape=(5, 3)), pt.dvector("y")
+    log_w = {
+        "softmax": lambda z: pt.log(pt.special.softmax(z, axis=-1)),
+        "log_softmax": lambda z: pt.special.log_softmax(z, axis=-1),
+    }[weights](X @ B)
+    density = pt.logsumexp(log_w + y[:, None] * np.arange(3.0), axis=-1)
+    given = [RNG.normal(size=(N, 5)), RNG.normal(size=(5, 3)), RNG.normal(size=N)]
+    assert_the_same(density, [X, B, y], given)
+    [new] = by_columns([density])
+    given[1] = np.full((5, 3), [500.0, 0.0, -500.0])  # the weights round to 0 and 1
+    assert np.isfinite(pytensor.function([X, B, y], new, mode="FAST_COMPILE")(*given)).all()
+
+
+def test_probabilities_by_row():
+    X, B, y = pt.dmatrix("X"), pt.matrix("B", shape=(5, 3)), pt.dvector("y")
+    mean = (pt.special.softmax(X @ B, axis=-1) * np.arange(3.0)).sum(axis=-1) * y
+    [new] = by_columns([mean])
+    assert not has(Softmax | Sum, new)
+    given = [RNG.normal(size=(N, 5)), RNG.normal(size=(5, 3)), RNG.normal(size=N)]
+    for found, expected in zip(
+        values_and_gradients(new, [X, B, y], given),
+        values_and_gradients(mean, [X, B, y], given),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-12)
 
 
 def test_few_products():
