@@ -22,8 +22,6 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.traversal import ancestors
 
-from pymc_svi.engine.certain import without_certain_checks
-from pymc_svi.engine.columns import by_columns
 from pymc_svi.engine.compiling import compiled_at_first_call, uncollected
 from pymc_svi.engine.graph import own_generators, own_nodes, share_large_constants
 from pymc_svi.engine.inplace import with_large_arrays_in_place
@@ -48,6 +46,8 @@ from pymc_svi.errors import (
     sentence,
 )
 from pymc_svi.evaluation import evaluation_mode
+from pymc_svi.gradients.certain import without_certain_checks
+from pymc_svi.gradients.columns import by_columns
 from pymc_svi.gradients.differentiated import differentiated
 from pymc_svi.gradients.named_dims import without_named_dims
 from pymc_svi.gradients.narrow import narrowed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -13,12 +13,15 @@ from pymc.pytensorf import find_rng_nodes, reseed_rngs
 from pytensor.compile.executor import Function
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
+from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.type import TensorType
 
 from pymc_svi.enumeration import has_finite_support
 from pymc_svi.errors import LABELS, InitializationError, SiteError, sentence
 from pymc_svi.evaluation import evaluation_mode
+from pymc_svi.gradients.certain import without_certain_checks
+from pymc_svi.gradients.columns import by_columns
 from pymc_svi.guides.init import InitStrategy
 from pymc_svi.guides.spaces import acts_on_elements, unconstrain
 from pymc_svi.handlers import Handler, Site, trace
@@ -201,7 +204,7 @@ class Prototype:
             if generated:
                 args, kwargs = self._arguments
                 run = _Run(self._model, self._init_loc_fn, args, kwargs)
-        which = run.impossible_data(start.impossible[:1])
+        which = run.impossible_data(start.impossible[:1], start.constrained)
         found = [*which, *([f"no better start in {tries} tries"] if tries > 1 else [])]
         raise InitializationError(
             sentence(
@@ -264,6 +267,19 @@ class _Run:
         return pytensor.function([], outputs, mode=quick_mode())
 
     @cached_property
+    def _compute_stably(self) -> Function:
+        """The log-probabilities, as they are compiled for a fit, where the quick ones are not finite."""
+        return self._stably([site.log_prob.sum() for site in self.scored])
+
+    def _stably(self, outputs: Sequence[Variable]) -> Function:
+        """Return a function of the values of the sites, whose numbers PyTensor does not see."""
+        values = [as_plain_tensor(self.trace[name].value) for name in self.names]
+        places = [value.type() for value in values]
+        outputs = graph_replace(outputs, dict(zip(values, places, strict=True)), strict=False)
+        outputs = by_columns(without_certain_checks(outputs))
+        return pytensor.function(places, outputs, mode=stable_mode(), on_unused_input="ignore")
+
+    @cached_property
     def _rngs(self) -> list[Variable]:
         return find_rng_nodes(self._compute.maker.fgraph.outputs)
 
@@ -271,12 +287,12 @@ class _Run:
     def is_random(self) -> bool:
         return bool(self._rngs)
 
-    def impossible_data(self, names: Iterable[str]) -> list[str]:
+    def impossible_data(self, names: Iterable[str], start: Mapping[str, np.ndarray]) -> list[str]:
         """Describe the elements of observed sites whose log-probability is not finite."""
         found = []
         for site in (self.trace[name] for name in names if self.trace[name].observed):
-            outputs = [site.log_prob, as_plain_tensor(site.value)]
-            log_prob, data = pytensor.function([], outputs, mode=quick_mode())()
+            compute = self._stably([site.log_prob, as_plain_tensor(site.value)])
+            log_prob, data = compute(*start.values())
             log_prob, data = map(np.asarray, (log_prob, data))
             at = np.argwhere(~np.isfinite(log_prob))
             if len(at) and log_prob.ndim:
@@ -292,14 +308,17 @@ class _Run:
             reseed_rngs(self._rngs, seed)
         try:
             values = list(map(np.asarray, self._compute()))
+            n = len(self.names)
+            log_probs = values[2 * n :]
+            if not np.isfinite(log_probs).all():
+                log_probs = self._compute_stably(*values[n : 2 * n])
         except Exception as error:
             self._name_site(error)
             raise
-        n = len(self.names)
         return _Start(
             dict(zip(self.names, values[:n], strict=True)),
             dict(zip(self.names, values[n : 2 * n], strict=True)),
-            {site.name: float(v) for site, v in zip(self.scored, values[2 * n :], strict=True)},
+            {site.name: float(v) for site, v in zip(self.scored, log_probs, strict=True)},
         )
 
     def _name_site(self, error: Exception) -> None:
@@ -348,6 +367,16 @@ def quick_mode() -> Mode:
     # Parameters outside their domain give log-probabilities of -inf, as in ``pm.compile``.
     rewrites = mode.provided_optimizer.including("local_check_parameter_to_ninf_switch")
     return Mode(linker=mode.linker, optimizer=rewrites)
+
+
+def stable_mode() -> Mode:
+    """Return the mode for logarithms of what rounds to zero, such as ``log(1 - sigmoid(50))``.
+
+    It takes PyTensor longer to find them, as it does for a fit.
+    """
+    quick = quick_mode()
+    rewrites = quick.provided_optimizer.including("stabilize", "specialize")
+    return Mode(linker=quick.linker, optimizer=rewrites)
 
 
 def check_continuous(site: Site) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pymc as pm
 import pytest
 from pymc.distributions.transforms import ordered
+from scipy.stats import norm
 
 from pymc_svi import SVI
 from pymc_svi.guides import (
@@ -48,6 +49,26 @@ def test_strategies_that_do_not_draw_name_the_site_that_is_not_finite(strategy):
         ValueError, match="Site 'window' has log-probability -inf at the start: x = 0"
     ):
         start_of(window, strategy)
+
+
+def test_a_start_where_probabilities_round_to_0_or_1_is_as_finite_as_in_the_fit():
+    """What is computed quickly is minus infinity there, what is compiled for a fit is not."""
+
+    def model():
+        eta = pm.Normal("eta", 0.0, 1.0)
+        pm.Geometric("y", pm.math.sigmoid(eta), observed=np.array([4, 1]))
+
+    svi = SVI(model, AutoDelta(model, init_loc_fn=init_to_value(values={"eta": 50.0})))
+    assert svi.evaluate(svi.init()) == pytest.approx(3 * 50.0 - norm.logpdf(50.0), rel=1e-12)
+
+
+def test_data_that_are_impossible_are_counted_without_those_that_are_only_unlikely():
+    def model():
+        eta = pm.Normal("eta", 0.0, 1.0)
+        pm.Geometric("y", pm.math.sigmoid(eta), observed=np.array([4, 1, 0]))
+
+    with pytest.raises(ValueError, match=r"1 of 3 observations, the first 0 at \[2\]"):
+        start_of(model, init_to_value(values={"eta": 50.0}))
 
 
 def test_a_hundred_tries_are_enough():

@@ -13,15 +13,15 @@ from functools import partial, reduce
 import pytensor.scalar as ps
 import pytensor.tensor as pt
 from pytensor.graph.basic import Apply, Variable
-from pytensor.tensor.basic import ARange, get_underlying_scalar_constant_value
+from pytensor.tensor.basic import ARange, Join, get_underlying_scalar_constant_value
 from pytensor.tensor.elemwise import DimShuffle, Elemwise
 from pytensor.tensor.math import All, Sum
 from pytensor.tensor.shape import Reshape, Shape
 from pytensor.tensor.special import LogSumExp
 from pytensor.tensor.subtensor import AdvancedSubtensor, Subtensor
 
-from pymc_svi.engine.taken_columns import FEW_COLUMNS, Columns, is_long, log_add_exp
 from pymc_svi.gradients.rebuilding import rebuilt
+from pymc_svi.gradients.taken_columns import FEW_COLUMNS, Columns, is_long, log_add_exp
 
 __all__ = ["by_columns"]
 
@@ -90,11 +90,24 @@ def _of_labels(node: Apply, columns: Columns) -> Variable | None:
     return pt.expand_dims(element, 1)
 
 
+def _part(node: Apply, columns: Columns) -> Variable | None:
+    """Return one of the arrays of a ``stack``, of which PyTensor sees what it is made of too late."""
+    [x, *_], index = node.inputs, node.op.idx_list
+    places = [axis for axis, entry in enumerate(index) if entry != slice(None)]
+    if x.owner is None or not isinstance(x.owner.op, Join) or places != [x.owner.op.axis]:
+        return None
+    place = _number(node.inputs[-1]) if isinstance(index[-1], int) else None
+    return (
+        columns.of_joined(x.owner, places[0], place) if place is not None and place >= 0 else None
+    )
+
+
 _RULES: dict[type, Callable[[Apply, Columns], Variable | None]] = {
     LogSumExp: _log_sum_exp,
     Sum: _sum,
     All: _all,
     AdvancedSubtensor: _of_labels,
+    Subtensor: _part,
 }
 
 

@@ -61,6 +61,19 @@ class Columns:
             self.taken[key] = self._of_operation(x, axis, place)
         return self.taken[key]
 
+    def of_joined(self, node: Apply, axis: int, place: int) -> Variable | None:
+        """Return one place of arrays that are joined, or None if it is not known which has it."""
+        if node.op.axis != axis:
+            return None
+        for part in node.inputs:
+            length = part.type.shape[axis]
+            if length is None:
+                return None
+            if place < length:
+                return self.take(part, axis, place)
+            place -= length
+        return None
+
     def _of_operation(self, x: Variable, axis: int, place: int) -> Variable | None:
         shape = x.type.shape
         if isinstance(x, Constant) or not is_long((*shape[:axis], *shape[axis + 1 :])):
@@ -78,7 +91,7 @@ class Columns:
         if isinstance(node.op, DimShuffle):
             return self._of_shuffled(node, axis, place)
         if isinstance(node.op, Join):
-            return self._of_joined(node, axis, place)
+            return self.of_joined(node, axis, place)
         if isinstance(node.op, Alloc):
             return self._of_repeated(node, axis, place)
         if isinstance(node.op, Subtensor):
@@ -133,18 +146,6 @@ class Columns:
             value = self.take(value, own, 0 if value.type.shape[own] == 1 else place)
         rest = shape[:axis] + shape[axis + 1 :]
         return None if value is None else pt.alloc(value, *rest)
-
-    def _of_joined(self, node: Apply, axis: int, place: int) -> Variable | None:
-        if node.op.axis != axis:
-            return None
-        for part in node.inputs:
-            length = part.type.shape[axis]
-            if length is None:
-                return None
-            if place < length:
-                return self.take(part, axis, place)
-            place -= length
-        return None
 
     def _of_part(self, node: Apply, axis: int, place: int) -> Variable | None:
         try:

@@ -8,7 +8,7 @@ import pytest
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.math import All
 
-from pymc_svi.engine.certain import without_certain_checks
+from pymc_svi.gradients.certain import without_certain_checks
 
 N = 5
 logits, eta, rate = pt.dmatrix("logits"), pt.dvector("eta"), pt.dvector("rate")

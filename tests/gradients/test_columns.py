@@ -7,11 +7,12 @@ import pytensor.tensor as pt
 import pytest
 from pymc.logprob.utils import ParameterValueError
 from pytensor.graph.traversal import ancestors
+from pytensor.tensor.basic import Join
 from pytensor.tensor.math import Sum
 from pytensor.tensor.special import LogSumExp, Softmax
-from pytensor.tensor.subtensor import AdvancedSubtensor
+from pytensor.tensor.subtensor import AdvancedSubtensor, Subtensor
 
-from pymc_svi.engine.columns import by_columns
+from pymc_svi.gradients.columns import by_columns
 
 RNG = np.random.default_rng(0)
 N = 100
@@ -214,6 +215,29 @@ def test_sums_of_rows():
         np.testing.assert_allclose(found, expected, rtol=1e-12)
     counts = pt.eq(y[:, None], np.arange(3.0)).sum(axis=-1)  # of booleans: not their own type
     assert by_columns([counts]) == [counts]
+
+
+def test_parts_of_a_stack():
+    x, y, z = pt.dvector("x"), pt.dvector("y"), pt.dmatrix("z")
+    stack = pt.stack([1 - x, x], axis=-1)
+    for place, expected in ((0, 1 - x), (1, x)):
+        [new] = by_columns([stack[:, place]])
+        assert not has(Join | Subtensor, new)
+        assert pytensor.graph.basic.equal_computations([new], [expected])
+    unknown = pt.join(1, z, y[:, None])[:, 1]  # of how many columns ``z`` has
+    for kept in (stack[:, -1], stack[0], stack[2:, 1], stack[:, :1], unknown, z[:, 0]):
+        assert by_columns([kept]) == [kept]
+
+
+def test_a_hurdle_that_is_all_but_certain_keeps_a_finite_density():
+    eta, y = pt.dvector("eta"), pt.dvector("y")
+    rv = pm.HurdleGamma.dist(psi=pm.math.sigmoid(eta), alpha=2.0, beta=1.0)
+    [new] = by_columns([pm.logp(rv, y)])
+    function = pytensor.function([eta, y], [new, pytensor.grad(new.sum(), eta)])
+    found, slope = function([50.0, 800.0, -800.0, -50.0], [0.0, 0.0, 3.0, 3.0])
+    gamma = np.log(3) - 3
+    np.testing.assert_allclose(found, [-50, -800, gamma - 800, gamma - 50], rtol=1e-12)
+    np.testing.assert_allclose(slope, [-1, -1, 1, 1], rtol=1e-12)
 
 
 def test_other_rows_stay_together():
