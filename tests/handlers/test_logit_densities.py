@@ -7,6 +7,7 @@ import pytensor.tensor as pt
 import pytest
 from pytensor.tensor.special import Softmax
 from scipy.special import gammaln, log_softmax
+from scipy.stats import norm
 
 from pymc_svi import handlers
 from pymc_svi.handlers.log_prob import rv_log_prob
@@ -45,6 +46,44 @@ def test_a_binomial(count):
     ways = gammaln(8) - gammaln(count + 1) - gammaln(8 - count)
     softplus = np.logaddexp(0, LOGITS)
     np.testing.assert_allclose(found, ways + count * LOGITS - 7 * softplus, rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", [None, 3])
+def test_probits(n):
+    probit = pt.vector("probit")
+    at = np.array([-1e4, -35.0, -8.5, -1.5, -1.0, 0.0, 1.0, 9.0, 40.0])
+    p = pm.math.invprobit(probit)
+    rv = pm.Bernoulli.dist(p) if n is None else pm.Binomial.dist(n, p)
+    for outcome in range(2 if n is None else n + 1):
+        log_prob = rv_log_prob(rv, pt.as_tensor(np.full(len(at), outcome)))
+        found, slope = pytensor.function(
+            [probit], [log_prob, pytensor.grad(log_prob.sum(), probit)]
+        )(at)
+        hits, misses = outcome, (n or 1) - outcome
+        ways = gammaln(hits + misses + 1) - gammaln(hits + 1) - gammaln(misses + 1)
+        expected = ways + hits * norm.logcdf(at) + misses * norm.logcdf(-at)
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
+        hazard = (
+            np.exp(norm.logpdf(at) - norm.logcdf(at)),
+            np.exp(norm.logpdf(at) - norm.logcdf(-at)),
+        )
+        np.testing.assert_allclose(
+            slope, hits * hazard[0] - misses * hazard[1], rtol=1e-7, atol=1e-300
+        )
+
+
+def test_what_only_resembles_a_probit_is_left_to_pymc():
+    x = pt.dvector("x")
+    root = pt.sqrt(2.0)
+    whole, half = pt.erfc(x / root), pt.as_tensor(0.5)
+    others = (
+        0.5 * pt.erfc(x),
+        0.5 * pt.erfc(x / 1.5),
+        0.5 * pt.erfc(x / x),
+        0.5 * pt.erf(x / root),
+    )
+    for p in (0.4 * whole, x * whole, 0.5 * pt.exp(x), half * x, *others):
+        assert log_prob_in_logits(pm.Bernoulli.dist(p), pt.lvector()) is None
 
 
 @pytest.mark.parametrize(
