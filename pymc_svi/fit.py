@@ -7,18 +7,27 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from pymc_svi.data import DataLoader
 from pymc_svi.errors import did_you_mean, quoted, sentence
 from pymc_svi.handlers.core import Program
 from pymc_svi.optim import Adam, cosine_decay
 from pymc_svi.results import SVIRunResult
 from pymc_svi.svi import SVI
 from pymc_svi.trainer import ADVI, ASVGD, SVGD, FullRankADVI, Inference, Trainer
-from pymc_svi.trainer.inference import SVIMethod, check_steps, context_model, with_model
+from pymc_svi.trainer.inference import SVIMethod, context_model, steps_of, with_model
 
 __all__ = ["fit"]
 
 # The first step size, and the last as a fraction of it.
 _STEP_SIZE, _LAST = 0.05, 0.01
+
+# What others take here, and where it belongs.
+_OF_LOADER = "It is the loader's: dataloader=DataLoader(data, batch_size=128, shuffle=True)"
+_ELSEWHERE = {
+    "batch_size": _OF_LOADER,
+    "shuffle": _OF_LOADER,
+    "resume": "Write Trainer(method, loader, callbacks).fit(n=10_000, resume=True)",
+}
 
 _METHODS: dict[str, Callable[..., Inference]] = {
     "advi": ADVI,
@@ -31,8 +40,9 @@ _METHODS: dict[str, Callable[..., Inference]] = {
 def fit(
     model: Program | None = None,
     method: str | SVI | Inference = "advi",
-    n: int = 10_000,
+    n: int | None = None,
     *,
+    epochs: int | None = None,
     optim: Any = None,
     loss: Any = None,
     dataloader: Any = None,
@@ -50,8 +60,10 @@ def fit(
         The model; the one of the ``with`` block if not given.
     method : {"advi", "fullrank_advi", "svgd", "asvgd"} or SVI or Inference, default "advi"
         The method: by name, with an automatic guide, or an object such as ``SVI(model, guide)``.
-    n : int, default 10_000
-        Number of steps.
+    n : int, optional
+        Number of steps; 10,000 if neither it nor ``epochs`` is given.
+    epochs : int, optional
+        How many times to go through the data of the loader, instead of ``n``.
     optim, loss : optional
         Optimizer and objective, as for :class:`~pymc_svi.SVI`. If none is given, the optimizer of
         ADVI is ``Adam(cosine_decay(0.05, n, 0.01))``: its steps begin large, since the posterior
@@ -94,6 +106,9 @@ def fit(
     >>> abs(float(result.params["x_auto_loc"]) - 1.0) < 0.1
     True
     """
+    if dataloader is not None and not isinstance(dataloader, DataLoader):
+        dataloader = DataLoader(dataloader)
+    num_steps = steps_of(n, epochs, dataloader)
     if isinstance(method, str):
         if method not in _METHODS:
             raise ValueError(
@@ -103,9 +118,8 @@ def fit(
                 + did_you_mean(method, _METHODS)
             )
         model = context_model(model, "fit")
-        check_steps("n", n)
         if optim is None and method in ("advi", "fullrank_advi"):
-            optim = Adam(cosine_decay(_STEP_SIZE, n, _LAST))
+            optim = Adam(cosine_decay(_STEP_SIZE, num_steps, _LAST))
         if loss is not None:
             if method in ("svgd", "asvgd"):
                 raise TypeError(
@@ -132,7 +146,7 @@ def fit(
         progressbar=progressbar,
         model=model,
     )
-    return trainer.fit(n=n, random_seed=random_seed)
+    return trainer.fit(n=num_steps, random_seed=random_seed)
 
 
 def _made(name: str, model: Program, optim: Any, options: Mapping[str, Any]) -> Inference:
@@ -148,7 +162,11 @@ def _made(name: str, model: Program, optim: Any, options: Mapping[str, Any]) -> 
         guide = type(method).guide if isinstance(method, ADVI) else type(method)
         known = {*inspect.signature(fit).parameters, *inspect.signature(guide).parameters}
         raise TypeError(
-            sentence(f"fit: {name!r} has no option {unknown[1]!r}", found=str(error))
+            sentence(
+                f"fit: {name!r} has no option {unknown[1]!r}",
+                found=str(error),
+                fix=_ELSEWHERE.get(unknown[1], ""),
+            )
             + did_you_mean(unknown[1], known)
         ) from error
     return method

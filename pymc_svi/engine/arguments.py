@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import pickle
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 import pytensor
 from pytensor.tensor.sharedvar import TensorSharedVariable
 from pytensor.tensor.type import TensorType
+
+from pymc_svi.errors import sentence
 
 __all__ = ["Arguments", "DataVariable"]
 
@@ -53,21 +56,34 @@ class Arguments:
     ----------
     key : tuple
         Equal for calls that can use the same compiled step.
+
+    Raises
+    ------
+    TypeError
+        If one of them gives batches, which a program does not know about.
     """
 
     def __init__(self, args: tuple, kwargs: dict[str, Any]):
         self.n_positional = len(args)
         self.names = tuple(kwargs)
         self.values = [_as_data(value) for value in (*args, *kwargs.values())]
+        for value in self.values:
+            _refuse_batches(value)
         self.key = (
             self.n_positional,
             self.names,
             *(_signature(value) for value in self.values),
         )
 
-    def variables(self) -> list[Any]:
-        """Return the arguments with a new :class:`DataVariable` for each array."""
-        labels = [*(f"arg{i}" for i in range(self.n_positional)), *self.names]
+    def variables(self, program: Any = None) -> list[Any]:
+        """Return the arguments with a new :class:`DataVariable` for each array.
+
+        Parameters
+        ----------
+        program : callable or pymc.Model, optional
+            Whose arguments they are, for the names of those that are passed by place.
+        """
+        labels = [*_names_by_place(program, self.n_positional), *self.names]
         return [
             _data_variable(value, label) if is_data(value) else value
             for value, label in zip(self.values, labels, strict=True)
@@ -90,6 +106,37 @@ def is_data(value: Any) -> bool:
     if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
         return False
     return value.dtype.kind in "biu" or (value.dtype.kind == "f" and not np.isnan(value).any())
+
+
+def _refuse_batches(value: Any) -> None:
+    """Refuse a data loader, of this package or another, and what has one."""
+    kind = type(value)
+    is_loader = hasattr(kind, "__iter__") and _has(value, "batch_size")
+    if is_loader or hasattr(kind, "fit") and _has(value, "dataloader"):
+        raise TypeError(
+            sentence(
+                "The arguments of a program are arrays, not what gives them in batches",
+                found=f"an object of type {type(value).__name__}",
+                fix="To fit to batches, write Trainer(SVI(model, guide), dataloader=loader).fit(n=10_000) or "
+                "fit(model, dataloader=loader). Elsewhere pass the arrays themselves: X=X, y=y",
+            )
+        )
+
+
+def _names_by_place(program: Any, n: int) -> list[str]:
+    """Return what a program calls its first arguments."""
+    try:
+        known = list(inspect.signature(program).parameters.values())[:n]
+    except (TypeError, ValueError):  # not a function, or not one of Python
+        known = []
+    names = [p.name for p in known if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return [*names, *(f"arg{i}" for i in range(len(names), n))]
+
+
+def _has(value: Any, name: str) -> bool:
+    """Whether an object has an attribute of its own; a frame has its columns as attributes too."""
+    missing = object()
+    return inspect.getattr_static(value, name, missing) is not missing
 
 
 def _as_data(value: Any) -> Any:

@@ -26,16 +26,35 @@ __all__ = [
     "context_model",
     "learned",
     "offered",
+    "steps_of",
     "with_model",
 ]
+
+# How many steps a fit takes if nothing is said.
+_STEPS = 10_000
 
 
 def check_steps(name: str, value: Any) -> None:
     """Check a number of steps, or of epochs."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(sentence(f"fit: {name} is a whole number", found=repr(value)))
+        fix = ""
+        if hasattr(value, "__iter__") and not isinstance(value, str):
+            fix = "Data go to the trainer: Trainer(method, dataloader=loader).fit(n=10_000)"
+        raise TypeError(sentence(f"fit: {name} is a whole number", found=repr(value), fix=fix))
     if value < 1:
         raise ValueError(sentence(f"fit: {name} must be at least 1", found=repr(value)))
+
+
+def steps_of(n: int | None, epochs: int | None, dataloader: Any) -> int:
+    """Return how many steps a fit takes: n, or as many as the batches of some epochs."""
+    if n is not None and epochs is not None:
+        raise ValueError(sentence("fit takes n or epochs, not both", fix="Leave one out"))
+    if epochs is None:
+        n = _STEPS if n is None else n
+        check_steps("n", n)
+        return int(n)
+    check_steps("epochs", epochs)
+    return int(epochs) * (1 if dataloader is None else len(dataloader))
 
 
 def context_model(model: Program | None, what: str) -> Program:

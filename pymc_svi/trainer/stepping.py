@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -40,8 +40,24 @@ def begin(method: Inference, model: Program | None, batch: Any, random_seed: Any
     _check_takes(method, "init", values)
     _check_takes(method, "step", ("batch",), by_place=True)
     built = None if model is None else built_model(model)
+    given = {name: values[name] for name in offered(method, values)}
     with nullcontext() if built is None else built:
-        method.init(**{name: values[name] for name in offered(method, values)})
+        _without_stops(method, "init", lambda: method.init(**given))
+
+
+def _without_stops(method: Inference, where: str, call: Callable[[], Any]) -> Any:
+    """Call a method; its ``StopIteration`` is an error, unlike that of a callback."""
+    try:
+        return call()
+    except StopIteration as error:
+        raise RuntimeError(
+            sentence(
+                f"{type(method).__name__}.{where} raised StopIteration",
+                found=repr(error),
+                fix="An iterator in it came to its end: next(iterator, None) gives None there. To end a "
+                "fit, raise StopIteration in a callback",
+            )
+        ) from error
 
 
 def _check_takes(
@@ -121,7 +137,8 @@ def take_step(
     params, what = learned(method), ""
     for _ in range(_ATTEMPTS if on_nonfinite == "rollback" else 1):
         try:
-            loss = _as_number(method.step(batch), method)
+            loss = _without_stops(method, f"step, at step {step},", lambda: method.step(batch))
+            loss = _as_number(loss, method)
         except KeyboardInterrupt:  # half-way through
             method.state = before
             raise

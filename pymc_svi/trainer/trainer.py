@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
@@ -19,13 +21,13 @@ from pymc_svi.engine import Arguments, SVIState, seed_sequence
 from pymc_svi.engine.loop import run_steps, warn_of_interrupt
 from pymc_svi.engine.progress import Progress
 from pymc_svi.engine.seeds import generator_to_array, spawn_generators
-from pymc_svi.errors import NonFiniteError, sentence
+from pymc_svi.errors import NonFiniteError, quoted, sentence
 from pymc_svi.handlers import Trace
-from pymc_svi.handlers.core import Program
+from pymc_svi.handlers.core import Program, built_model
 from pymc_svi.results import SVIRunResult
 from pymc_svi.svi import SVI
 from pymc_svi.trainer.feeds import DataFeed, feed_of
-from pymc_svi.trainer.inference import Inference, SVIMethod, check_steps, learned, with_model
+from pymc_svi.trainer.inference import Inference, SVIMethod, learned, steps_of, with_model
 from pymc_svi.trainer.planning import explaining_lengths
 from pymc_svi.trainer.session import Session, build_session
 from pymc_svi.trainer.stepping import begin, go_on_from, state_of, take_step, tried_in_vain
@@ -168,7 +170,7 @@ class Trainer:
         """
         if progressbar is not None:
             self.progressbar = progressbar
-        num_steps = self._num_steps(n, epochs)
+        num_steps = steps_of(n, epochs, self.dataloader)
         saved = self._saved(resume)
         seed = seed_sequence(random_seed)
         data_seed = int(
@@ -190,25 +192,14 @@ class Trainer:
 
     # --- what to do ---------------------------------------------------------------------------
 
-    def _num_steps(self, n: int | None, epochs: int | None) -> int:
-        if n is not None and epochs is not None:
-            raise ValueError(sentence("fit takes n or epochs, not both", fix="Leave one out"))
-        name, value = (
-            ("epochs", epochs) if epochs is not None else ("n", 10_000 if n is None else n)
-        )
-        check_steps(name, value)
-        if epochs is None:
-            return int(value)
-        return int(value) * (1 if self.dataloader is None else len(self.dataloader))
-
     def _saved(self, resume: Any) -> SavedFit | None:
-        if resume is False or resume is None:
+        if resume is None or isinstance(resume, bool | np.bool_) and not resume:
             return None
         if isinstance(resume, SVIRunResult):
             return SavedFit(resume.state, resume.losses, resume.about)
         if isinstance(resume, SVIState):
             return SavedFit(resume, np.empty(0), {})
-        if resume is True:
+        if isinstance(resume, bool | np.bool_):
             folders = [c.folder for c in self.callbacks if isinstance(c, Checkpoint)]
             if not folders:
                 raise ValueError(
@@ -218,6 +209,16 @@ class Trainer:
                     )
                 )
             path = folders[0] / FILE_NAME
+        elif not isinstance(resume, str | os.PathLike):
+            raise TypeError(
+                sentence(
+                    "fit: resume is not what a fit can go on from",
+                    found=f"{resume!r} of type {type(resume).__name__}",
+                    expected="True, the folder of a checkpoint, a result, or its state",
+                    fix="fit(n=..., resume=True) goes on from the Checkpoint callback's folder; n counts "
+                    "the steps before it",
+                )
+            )
         else:
             path = Path(resume)
             path = path / FILE_NAME if path.suffix != ".safetensors" else path
@@ -242,6 +243,7 @@ class Trainer:
         if known is not None and known.svi is svi and known.can_be_used_again(data_seed):
             return known
         if self.dataloader is None:
+            _check_needs_no_data(svi.model)
             training = svi.training_for(Arguments((), {}))
             session = Session(svi, training, None, None, None, svi, Arguments((), {}))
         else:
@@ -387,9 +389,10 @@ class Trainer:
                                 final,
                                 self.callbacks,
                             )
-                            call_callbacks(moment)
-            except StopIteration:
-                pass
+                            try:
+                                call_callbacks(moment)
+                            except StopIteration:
+                                break
             except KeyboardInterrupt:
                 if len(losses) == before:
                     raise
@@ -415,6 +418,26 @@ class Trainer:
 
     def __repr__(self) -> str:
         return f"Trainer({self.method!r}, {self.dataloader!r})"
+
+
+def _check_needs_no_data(model: Program) -> None:
+    """Check that a model can be run without arguments."""
+    if built_model(model) is not None:
+        return
+    needed = [
+        p.name
+        for p in inspect.signature(model).parameters.values()
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    if needed:
+        arrays = ", ".join(f'"{name}": {name}' for name in needed)
+        raise TypeError(
+            sentence(
+                f"The model takes {quoted(needed)}, and there is no data loader to give them",
+                fix=f"Write Trainer(method, dataloader=DataLoader({{{arrays}}}, batch_size=128)), or "
+                f"take all rows in each step: svi.run(n, {', '.join(needed)})",
+            )
+        )
 
 
 def _warn_of_steps_before(step: int, num_steps: int) -> None:

@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pandas
 import pymc as pm
 import pytensor
 import pytest
@@ -28,7 +29,7 @@ from pymc_svi import (
     param,
 )
 from pymc_svi.callbacks.base import remembered, restore_callbacks
-from pymc_svi.engine import ParamStore, SVIState
+from pymc_svi.engine import Arguments, ParamStore, SVIState
 from pymc_svi.engine.progress import create_simple_progress, describe
 from pymc_svi.errors import DataError, NonFiniteError, StateError
 from pymc_svi.guides import AutoDelta, AutoNormal
@@ -295,8 +296,38 @@ def test_wrong_arguments_are_refused():
         trainer().fit(n=0)
     with pytest.raises(ValueError, match="there is none"):
         trainer().fit(n=1, resume=True)
+    with pytest.raises(TypeError, match="resume is not what a fit.*Expected: True, the folder"):
+        trainer().fit(n=1, resume=3)
+    with pytest.raises(TypeError, match=r"Data go to the trainer: Trainer\(method, dataloader"):
+        trainer().fit(DataLoader({"y": Y}))
     with pytest.raises(TypeError, match="callbacks is a list of functions"):
         Trainer(ADVI(), callbacks=3)
+
+
+@pytest.mark.parametrize("make", [lambda loader: loader, lambda loader: Trainer(ADVI(), loader)])
+def test_batches_are_for_the_trainer(make):
+    svi = SVI(model, AutoNormal(model), **FAST)
+    batches = make(DataLoader({"y": Y}, 20))
+    for call in (lambda: svi.run(5, batches, progressbar=False), lambda: svi.init(y=batches)):
+        with pytest.raises(TypeError, match=r"Found: an object of type.*fit\(model, dataloader="):
+            call()
+    frame = pandas.DataFrame({"batch_size": [1]})  # has an attribute of that name too
+    assert Arguments((frame,), {}).values == [frame]
+
+
+def test_a_model_that_takes_data_needs_a_loader():
+    message = r"'y', and there is no data loader.*DataLoader\(\{\"y\": y\}.*svi.run\(n, y\)"
+    with pytest.raises(TypeError, match=message):
+        Trainer(SVI(model, AutoNormal(model))).fit(n=1)
+
+
+def test_fit_goes_through_the_data_some_times():
+    data = {"y": Y}
+    by_epochs = fit(model, dataloader=DataLoader(data, 25), epochs=4, random_seed=0, progressbar=0)
+    by_steps = fit(model, dataloader=DataLoader(data, 25), n=12, random_seed=0, progressbar=0)
+    np.testing.assert_array_equal(by_epochs.losses, by_steps.losses)
+    with pytest.raises(ValueError, match="n or epochs"):
+        fit(model, n=1, epochs=1, dataloader=data)
 
 
 @pytest.mark.parametrize(
@@ -320,6 +351,8 @@ def test_callbacks_refuse_what_they_cannot_call(make, error, message):
         ({"callback": []}, "'advi' has no option 'callback'.*Did you mean 'callbacks'"),
         ({"method": "svgd", "num_particle": 3}, "Did you mean 'num_particles'"),
         ({"n": "many"}, "n is a whole number. Found: 'many'"),
+        ({"batch_size": 3}, r"dataloader=DataLoader\(data, batch_size=128"),
+        ({"resume": True}, r"Trainer\(.*\).fit\(n=10_000, resume=True\)"),
     ],
 )
 def test_misspelt_options_of_fit_are_suggested(options, message):
@@ -359,6 +392,23 @@ def _takes(**functions):
 def test_what_a_method_of_ones_own_takes_and_returns_is_checked(method, message):
     with pytest.raises(TypeError, match=message):
         Trainer(method).fit(n=1)
+
+
+@pytest.mark.parametrize("name", ["init", "step"])
+def test_an_iterator_that_ends_in_a_method_does_not_end_the_fit(name):
+    class Method(Inference):
+        def init(self):
+            self.items = iter(range(3 if name == "step" else 0))
+            self.item = next(self.items)
+
+        def step(self, batch):
+            self.item = next(self.items)
+            return 1.0
+
+    with pytest.raises(
+        RuntimeError, match=rf"Method\.{name}.* raised StopIteration.*in a callback"
+    ):
+        Trainer(Method()).fit(n=10)
 
 
 # --- methods of one's own ---------------------------------------------------------------------
