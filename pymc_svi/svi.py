@@ -408,7 +408,7 @@ class SVI:
         """
         key = (arguments.key, *map(_fixed_parts, (self.model, self.guide)))
         if key not in self._trainings:
-            variables = arguments.variables()
+            variables = arguments.variables(self.model)
             args, kwargs = arguments.split(variables)
             for program in (self.model, self.guide):
                 if callable(program) and not isinstance(program, Handler):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
 from pymc_svi.errors import (
@@ -152,6 +153,8 @@ def explain_call(error: Exception, program: Callable, args: tuple, kwargs: dict[
             named |= value
         else:
             named[name] = value
+    if hint := _on_labels(error, named):
+        error.add_note(hint)
     lines = [f"  {name}: {_kind(value)}{_advice(name, value)}" for name, value in named.items()]
     error.add_note("\n".join([f"{_NOTE}{_name(program)} was called with", *lines]))
 
@@ -177,6 +180,24 @@ def _hint(error: Exception) -> str:
     if isinstance(error, TypeError | ValueError) and _NOT_NUMPY.search(message):
         return _SYMBOLIC
     return ""
+
+
+def _on_labels(error: Exception, arguments: Mapping[str, Any]) -> str:
+    """Return which arguments may be labels that are not whole numbers, if that was the error."""
+    if not isinstance(error, TypeError) or "index must be integers" not in str(error):
+        return ""
+    found = [
+        name
+        for name, value in arguments.items()
+        if isinstance(value, SharedVariable)
+        and value.type.dtype.startswith("float")
+        and not (value.get_value(borrow=True) % 1).any()
+    ]
+    return (
+        "Labels that look something up have to be whole numbers"
+        + (f", and those of {quoted(found)} are stored as floats" if found else "")
+        + f". Pass {found[0] if found else 'labels'}.astype(int), or write it in the program."
+    )
 
 
 def _signature(program: Callable) -> inspect.Signature | None:

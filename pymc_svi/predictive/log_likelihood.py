@@ -76,7 +76,7 @@ def log_likelihood(
     (1, 2, 3)
     """
     samples, sample_shape, named = stacked(posterior_samples)
-    arguments, keywords = as_arguments(args, kwargs)
+    arguments, keywords = as_arguments(model, args, kwargs)
     around = pm.Model.get_context(error_if_none=False)
     given = Placeholders(samples, named)
     with scratch_model(built_model(model), around, coords=coords):

@@ -74,7 +74,7 @@ def compute_marginals(
     array([0.12, 0.5 , 0.88])
     """
     check_draws(num_samples)
-    arguments, keywords = as_arguments(args, kwargs)
+    arguments, keywords = as_arguments(model, args, kwargs)
     around = pm.Model.get_context(error_if_none=False)
     models = map(built_model, (model, guide))
     with scratch_model(*models, around, coords=coords), FixedParams(params or {}):

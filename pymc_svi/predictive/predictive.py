@@ -141,7 +141,7 @@ class Predictive:
             ``posterior``; from the prior ``prior``, and ``prior_predictive`` for sites that the
             model is given data for.
         """
-        args, kwargs = as_arguments(args, kwargs)
+        args, kwargs = as_arguments(self.model, args, kwargs)
         around = pm.Model.get_context(error_if_none=False)
         models = map(built_model, (self.model, self.guide))
         placeholders: dict[str, Variable] = {}

@@ -313,7 +313,7 @@ class SVIRunResult:
                 )
             _check_all_rows(model, self.about["data"])
         arguments = Arguments(args, kwargs) if given else self._arguments
-        args, kwargs = arguments.split(arguments.variables())
+        args, kwargs = arguments.split(arguments.variables(svi.model))
         with svi.context(), telling_data(built_model(svi.model)):
             guide = fitted_guide(svi.guide, self.params, self._fitted_on)
             return diagnose(
@@ -329,8 +329,8 @@ class SVIRunResult:
             )
 
     def _guided_run(self, arguments: Arguments, predictive: bool = False) -> GuidedRun:
-        args, kwargs = arguments.split(arguments.variables())
         svi = self._svi_with_guide()
+        args, kwargs = arguments.split(arguments.variables(svi.model))
         with svi.context(), telling_data(built_model(svi.model)):
             return guided_run(
                 svi.model,

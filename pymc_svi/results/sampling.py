@@ -25,6 +25,7 @@ from pytensor.tensor.sharedvar import TensorSharedVariable
 
 from pymc_svi.engine.arguments import Arguments
 from pymc_svi.engine.graph import own_generators, share_large_constants
+from pymc_svi.engine.missing_places import naming_places
 from pymc_svi.engine.seeds import seed_sequence, spawn_generators
 from pymc_svi.engine.training import training_mode
 from pymc_svi.enumeration import has_finite_support, infer_discrete
@@ -157,10 +158,12 @@ def fitted_guide(guide: Program, params: Mapping[str, Any], arguments: Arguments
     return guide.fitted(params, *args, **kwargs)
 
 
-def as_arguments(args: tuple, kwargs: Mapping[str, Any]) -> tuple[tuple, dict[str, Any]]:
-    """Return arguments as programs get them, arrays as variables of known shape."""
+def as_arguments(
+    program: Program, args: tuple, kwargs: Mapping[str, Any]
+) -> tuple[tuple, dict[str, Any]]:
+    """Return arguments as a program gets them, arrays as variables of known shape."""
     arguments = Arguments(args, dict(kwargs))
-    return arguments.split(arguments.variables())
+    return arguments.split(arguments.variables(program))
 
 
 def prediction_names(run: GuidedRun, return_sites: Sequence[str] | None) -> list[str]:
@@ -254,7 +257,8 @@ def draw_function(
                 np.asarray(values[name][start : start + size], dtype=var.type.dtype)
                 for name, var in stacked.items()
             ]
-            parts.append(function(size, *given))
+            with naming_places(plain, "A draw"):
+                parts.append(function(size, *given))
         return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(outputs)}
 
     return draw

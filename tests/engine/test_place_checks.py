@@ -1,12 +1,14 @@
 """Places that do not exist are errors in compiled steps, which neither read nor write there."""
 
+import re
+
 import numpy as np
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 import pytest
 
-from pymc_svi import SVI, DataLoader, Trainer, param
+from pymc_svi import SVI, DataLoader, Predictive, Trainer, log_likelihood, param
 from pymc_svi.engine import training_mode
 from pymc_svi.errors import SiteError
 from pymc_svi.evaluation import evaluation_mode
@@ -101,3 +103,32 @@ def test_a_label_that_a_loop_of_the_model_looks_up_is_an_error():
     message = "One of the steps 0 to 1 looks up what does not exist.*Labels count from 0"
     with pytest.raises(IndexError, match=message):
         SVI(looped, guide).run(2, GROUP + 1, Y, progressbar=False)
+
+
+def test_labels_that_are_too_large_are_named_after_the_fit_too():
+    result = SVI(model, AutoNormal(model)).run(2, GROUP, Y, random_seed=0, progressbar=False)
+    samples = result.sample_posterior(5, random_seed=1)
+    message = "Index 3 is out of bounds for an axis with 3: 'group'. Labels count from 0"
+    for call in (
+        lambda: result.diagnose(100, GROUP + 1, Y),
+        lambda: result.sample_posterior_predictive(GROUP + 1, None, draws=5),
+        lambda: result.sample_posterior_predictive(group=GROUP + 1, y=None, draws=200),
+        lambda: log_likelihood(model, samples, GROUP + 1, Y),
+        lambda: Predictive(model, samples)(GROUP + 1, None),
+    ):
+        with pytest.raises(IndexError, match=message):
+            call()
+
+
+def test_labels_that_are_floats_are_named():
+    def fit(group):
+        loader = DataLoader({"group": group, "y": Y}, 4)
+        return Trainer(SVI(model, AutoNormal(model)), loader).fit(n=1)
+
+    message = "those of 'group', 'y' are stored as floats. Pass group.astype"
+    with pytest.raises(TypeError, match="index must be integers") as raised:
+        fit(GROUP.astype(float))
+    assert re.search(message, "".join(raised.value.__notes__))
+    with pytest.raises(TypeError) as raised:
+        fit(GROUP + 0.5)
+    assert "Pass group" not in "".join(raised.value.__notes__)
