@@ -8,12 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pymc as pm
 from pytensor.graph.basic import Variable
+from pytensor.xtensor.type import XTensorType
 
 from pymc_svi.config import complain
 from pymc_svi.errors import DataError, PairingError, SiteError, quoted, sentence
 from pymc_svi.evaluation import evaluate
 from pymc_svi.handlers import Site, Trace, replay, trace
 from pymc_svi.handlers.core import Program, built_model
+from pymc_svi.handlers.distributions import batch_shape
 from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.handlers.values import known_shape
 from pymc_svi.handlers.walk import scratch_model
@@ -83,6 +85,8 @@ def rows_of_batch(model: Program, plan: Plan) -> Plan:
         if changed:  # not by the length, if it is another one at each run
             changed -= _changed(short, _traced(model, at))
     _warn_of_priors(short, at, local, changed)
+    if at.rows is not None and at.rows < at.total_size:
+        _warn_of_joint_laws(short, at, local)
     terms = {name for name in changed if name not in short.latent}
     return replace(plan, local=frozenset(local), terms=frozenset(terms))
 
@@ -206,6 +210,37 @@ def _warn_of_priors(short: Trace, plan: Plan, local: set[str], changed: set[str]
             SiteError,
             default="warn",
         )
+
+
+def _warn_of_joint_laws(short: Trace, plan: Plan, local: set[str]) -> None:
+    """Warn of sites that have one law for all rows of a batch, such as a random walk along them."""
+    known = dict.fromkeys(plan.variables.values(), True)
+    found = []
+    is_of_all = False  # a law that keeps the length of all data cannot be computed
+    for site in short.sites("sample"):
+        name, rv = site.name, site.dist
+        if not isinstance(rv, Variable) or isinstance(rv.type, XTensorType):
+            continue
+        if rv.type.ndim == 0 or batch_shape(rv):
+            continue
+        parts = [part for part in (rv, site.value) if isinstance(part, Variable)]
+        of_rows = name in local or site.observed and any(follows(part, known) for part in parts)
+        [rows] = known_shape(rv)[:1]
+        if of_rows and (rows == plan.rows or plan.dims.intersection((site.dims or ())[:1])):
+            found.append(name)
+            is_of_all |= rows != plan.rows
+    if found:
+        message = sentence(
+            f"{quoted(found)} have one law for all rows of a batch, which depend on each other. That "
+            "of all data is not the sum of those of the batches, and their loss is biased",
+            expected="rows that are independent of each other, given the other latent variables",
+            fix="Make what belongs together one row: a whole series, shape (series, times). Else "
+            "fit to all data at once, svi.run(n, ...), or if the law does split into rows, "
+            'say SVI(..., validate="off")',
+        )
+        if is_of_all:
+            raise SiteError(message)
+        complain(message, SiteError, default="warn")
 
 
 def check_amortised(guide: Program, plan: Plan, local: frozenset[str]) -> None:

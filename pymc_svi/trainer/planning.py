@@ -100,6 +100,7 @@ def _check_all_are_fed(
 ) -> None:
     """Refuse data that would stay as long as they are beside batches."""
     for built in filter(None, map(built_model, (model, guide))):
+        _check_axes(built, dims)
         along = [
             str(v.name)
             for v in built.data_vars
@@ -121,8 +122,32 @@ def _not_fed(model: Program, guide: Program, names: Collection[str]) -> list[str
             continue
         rows = {v.name: np.shape(v.get_value(borrow=True))[:1] for v in built.data_vars}
         fed = {length for name, length in rows.items() if name in names}
-        found += [str(n) for n, length in rows.items() if n not in names and length in fed]
+        of_rows = _dims_of_rows(built, {v: str(v.name) for v in built.data_vars if v.name in names})
+        for name, length in rows.items():
+            dim = (built.named_vars_to_dims.get(name) or (None,))[0]
+            is_other = dim is not None and bool(of_rows) and dim not in of_rows
+            if name not in names and length in fed and not is_other:
+                found.append(str(name))
     return sorted(set(found))
+
+
+def _check_axes(built: pm.Model, dims: set[str]) -> None:
+    """Refuse data that lie along a dim of the rows, but not by their first axis."""
+    for variable in built.data_vars:
+        name = str(variable.name)
+        own = tuple(built.named_vars_to_dims.get(name) or ())
+        later = [dim for dim in own[1:] if dim in dims]
+        if later and own[0] not in dims:
+            turned = (later[0], *(dim for dim in own if dim != later[0]))
+            raise DataError(
+                sentence(
+                    f"The rows of the model's pm.Data {name!r} are not along its first axis, which is "
+                    "what batches are cut along",
+                    found=f"dims {own}, rows along {later[0]!r}",
+                    fix=f"Make it pm.Data({name!r}, ..., dims={turned}), with its values transposed, and "
+                    f"give {name!r} to the DataLoader; transpose it in the model if need be",
+                )
+            )
 
 
 def _with_own_rows(built: pm.Model, total_size: int) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 from pytensor.compile.mode import Mode
 from pytensor.graph.replace import graph_replace
 
+from pymc_svi.config import validation
 from pymc_svi.data import DataError, DataLoader
 from pymc_svi.data.checks import check_batch
 from pymc_svi.engine import Arguments, SVIState, Training, training_mode
@@ -127,7 +128,7 @@ def build_session(svi: SVI, loader: DataLoader, data_seed: int) -> Session:
     """Build the compiled step of a method on batches."""
     feed = feed_of(loader, data_seed)
     with explaining_lengths(svi.model, svi.guide, feed.placeholders, loader.total_size):
-        with svi.context():
+        with svi.context(), validation(svi.validate):
             plan = plan_batches(svi.model, svi.guide, feed)
         fitted_on = _fitted_on(svi, plan, loader)
         batched, loss, store = _batched_loss(svi, plan)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pymc as pm
 import pytensor
@@ -328,6 +330,50 @@ def test_a_global_prior_that_is_computed_from_the_batch_is_warned_of():
 
     with pytest.warns(UserWarning, match="The priors of 'w', 'a' are computed from the batch"):
         build_session(SVI(program, AutoNormal(program)), DataLoader({"X": X, "y": Y}, 5), 0)
+
+
+def walk(y):
+    pm.GaussianRandomWalk("y", sigma=pm.HalfNormal("s"), init_dist=pm.Normal.dist(), observed=y)
+
+
+def process(X, y):
+    distance = ((X[:, None] - X[None]) ** 2).sum(-1)
+    cov = pt.exp(-distance / (1 + pm.HalfNormal("s"))) + pt.eye(X.shape[0])
+    pm.MvNormal("y", pt.zeros(X.shape[0]), cov=cov, observed=y)
+
+
+@pytest.mark.parametrize(("program", "data"), [(walk, {"y": Y}), (process, {"X": X, "y": Y})])
+@pytest.mark.parametrize("batch_size", [5, 4])
+def test_rows_that_depend_on_each_other_are_warned_of(program, data, batch_size):
+    def build(batch_size, **options):
+        svi = SVI(program, AutoNormal(program), **options)
+        build_session(svi, DataLoader(data, batch_size), 0)
+
+    with pytest.warns(UserWarning, match="'y' have one law for all rows.*series, times"):
+        build(batch_size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        build(N)
+        build(batch_size, validate="off")
+    with pytest.raises(SiteError, match="one law for all rows"):
+        build(batch_size, validate="error")
+
+
+def test_laws_along_another_axis_than_the_rows_are_taken():
+    walks = np.cumsum(RNG.normal(size=(N, 6)), axis=1)
+    [full] = losses_and_gradients(walk, AutoNormal(walk), DataLoader({"y": walks}, shuffle=False))
+    parts = losses_and_gradients(walk, AutoNormal(walk), DataLoader({"y": walks}, 4))
+    loss = sum(n / N * part[0] for n, part in zip((4, 4, 2), parts, strict=True))
+    np.testing.assert_allclose(loss, full[0], rtol=1e-10)
+
+
+def test_a_random_walk_along_the_dim_of_the_rows_is_refused():
+    with pm.Model(coords={"row": range(N)}) as model:
+        y = pm.Data("y", Y, dims="row")
+        start = pm.Normal.dist()
+        pm.GaussianRandomWalk("walk", sigma=1.0, init_dist=start, observed=y, dims="row")
+    with pytest.raises(SiteError, match="'walk' have one law for all rows"):
+        build_session(SVI(model, AutoNormal(model)), DataLoader({"y": Y}, 5), 0)
 
 
 def test_a_dim_of_rows_that_the_data_do_not_name_is_named():
