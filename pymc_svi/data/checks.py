@@ -58,11 +58,9 @@ def as_numbers(
         sparse = hasattr(value, "toarray")
         raise DataError(
             sentence(
-                f"{where}: {name!r} is not numeric",
+                f"{where}: {repr(name) if name else 'the array'} is not numeric",
                 found="a sparse matrix" if sparse else f"dtype {array.dtype}",
-                fix="Pass it as .toarray()"
-                if sparse
-                else "Convert it to numbers first, categories to whole numbers from 0 on",
+                fix="Pass it as .toarray()" if sparse else _how_to_convert(array.dtype, name),
             )
         )
     if array.ndim == 0:
@@ -81,6 +79,24 @@ def as_numbers(
             )
         array = array.astype(pytensor.config.floatX, copy=False)
     return np.ascontiguousarray(array)
+
+
+def _how_to_convert(dtype: np.dtype, name: str) -> str:
+    name = name if name.isidentifier() else "x"
+    if dtype.kind in "Mm":
+        since = f"({name} - {name}.min())" if dtype.kind == "M" else name
+        return f'Make numbers of it, such as days: {since} / np.timedelta64(1, "D")'
+    if dtype.names:
+        return (
+            "Give its fields one by one, such as "
+            + f'{{"{dtype.names[0]}": x["{dtype.names[0]}"]}}'
+        )
+    if dtype.kind == "O":
+        return f"Convert it to numbers first, {name}.astype(float) if it holds some of another kind"
+    return (
+        "Convert it to numbers first, categories to whole numbers from 0 on: "
+        f"np.unique({name}, return_inverse=True)[1]"
+    )
 
 
 def _without_objects(array: np.ndarray, name: str, where: str) -> np.ndarray:
@@ -199,6 +215,26 @@ def positive_whole(value: Any, what: str) -> int:
     if value < 1:
         raise ValueError(sentence(f"{what} must be at least 1", found=repr(value)))
     return int(value)
+
+
+def checked_flag(value: Any, what: str) -> bool:
+    """Return True or False, or say that it should have been one."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(sentence(f"DataLoader: {what} is True or False", found=repr(value)))
+    return bool(value)
+
+
+def checked_names(names: Any) -> list[str]:
+    """Return a list of names."""
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise TypeError(
+            sentence(
+                "DataLoader: names is a list of words",
+                found=repr(names),
+                fix='Write names=["X", "y"]',
+            )
+        )
+    return [str(name) for name in names]
 
 
 def checked_seed(seed: Any) -> int | None:

@@ -15,10 +15,13 @@ from pymc_svi.data.checks import (
     DataError,
     check_batch,
     checked_arrays,
+    checked_flag,
+    checked_names,
     checked_seed,
     length_of,
     positive_whole,
 )
+from pymc_svi.data.frames import frame_columns, kinds_of, refuse_lazy
 from pymc_svi.data.parquet import ParquetSource
 from pymc_svi.data.shuffling import rows_in_blocks, rows_in_order
 from pymc_svi.data.sources import BatchSource, Restarted, Stream
@@ -41,10 +44,10 @@ class DataLoader:
     Parameters
     ----------
     data : dict, array_like, DataFrame, Dataset, zarr group or iterable
-        Arrays by name, with equally many rows; a pandas or polars frame, each column of which
-        is an array; an ``xarray.Dataset``, each variable of which is one, with rows along ``dim``
+        Arrays by name, with equally many rows; a pandas or polars frame or a pyarrow table, each
+        column of which is an array; an ``xarray.Dataset``, each variable of which is one, with rows along ``dim``
         or its first dim; a zarr group or a dict of zarr arrays, read in blocks; a single array,
-        which has no name. Anything else is a stream: an iterable of batches (dicts of arrays), such
+        which has no name. Anything else is a stream: an iterable of batches (dicts of arrays, or frames), such
         as a PyTorch ``DataLoader`` or a generator, or a function without arguments that returns
         one and is called for each epoch.
     batch_size : int, optional
@@ -60,7 +63,7 @@ class DataLoader:
     total_size : int, optional
         Number of rows of all data; needed for streams that do not know it.
     names : sequence of str, optional
-        Names of the arrays of a stream whose batches are tuples.
+        Names of the arrays of a stream whose batches are tuples, or of a tuple of arrays.
     prefetch : bool, default True
         Load the next batches of a stream, or of data on disk, in a background thread.
     dim : str, optional
@@ -109,9 +112,10 @@ class DataLoader:
         buffer_size: int | None = None,
     ):
         self.batch_size = None if batch_size is None else positive_whole(batch_size, "batch_size")
-        self.shuffle, self.drop_last = bool(shuffle), bool(drop_last)
+        self.shuffle = checked_flag(shuffle, "shuffle")
+        self.drop_last = checked_flag(drop_last, "drop_last")
         self.seed = checked_seed(seed)
-        self.prefetch = bool(prefetch)
+        self.prefetch = checked_flag(prefetch, "prefetch")
         self.arrays: Batch | None = None
         self.buffer_size: int | None = None
         self.source: BatchSource | None = None
@@ -145,6 +149,9 @@ class DataLoader:
         self, data: Any, names: Sequence[str] | None, dim: str | None, buffer_size: int | None
     ) -> None:
         tables = _as_tables(data, dim)
+        if names is not None:
+            names = checked_names(names)
+            tables = _with_names(data, tables, names)
         if tables is None:
             if buffer_size is not None:
                 raise DataError(
@@ -241,8 +248,10 @@ class DataLoader:
         """
         loader = cls.__new__(cls)
         loader.batch_size = positive_whole(batch_size, "batch_size")
-        loader.shuffle, loader.drop_last = bool(shuffle), bool(drop_last)
-        loader.seed, loader.prefetch, loader.arrays = checked_seed(seed), bool(prefetch), None
+        loader.shuffle = checked_flag(shuffle, "shuffle")
+        loader.drop_last = checked_flag(drop_last, "drop_last")
+        loader.prefetch = checked_flag(prefetch, "prefetch")
+        loader.seed, loader.arrays = checked_seed(seed), None
         if buffer_size is None:
             rows = _rows_in_buffer(loader.batch_size)
         else:
@@ -434,7 +443,7 @@ def _rows_in_buffer(batch_size: int) -> int:
 
 def _as_tables(data: Any, dim: str | None) -> dict[str, Any] | None:
     """Return data as arrays by name; None for a stream of batches."""
-    kinds = {f"{c.__module__.split('.')[0]}.{c.__name__}" for c in type(data).__mro__}
+    kinds = kinds_of(data)
     if "xarray.Dataset" in kinds:
         return _xarray_tables(data, dim)
     if dim is not None:
@@ -445,20 +454,18 @@ def _as_tables(data: Any, dim: str | None) -> dict[str, Any] | None:
                 fix="Leave dim out",
             )
         )
-    if kinds & {"pandas.DataFrame", "polars.DataFrame"}:
-        names = [str(name) for name in data.columns]
-        if repeated := {name for name in names if names.count(name) > 1}:
-            raise DataError(
-                sentence(
-                    "The frame has columns of the same name",
-                    found=quoted(sorted(repeated)),
-                    fix="Rename them",
-                )
+    columns = frame_columns(data)
+    if columns is not None:
+        return columns
+    refuse_lazy(data)
+    if isinstance(data, DataLoader):
+        raise TypeError(
+            sentence(
+                "DataLoader: data are a DataLoader already",
+                found=repr(data),
+                fix="Use it as it is, or make another one of its data",
             )
-        return {str(name): data[name].to_numpy() for name in data.columns}
-    if kinds & {"pandas.Series", "polars.Series"}:
-        name = "" if data.name is None else str(data.name)
-        return {name: data.to_numpy()}
+        )
     if "zarr.Group" in kinds:
         return {name: array for name, array in data.arrays()}
     if isinstance(data, Mapping):
@@ -483,6 +490,26 @@ def _as_tables(data: Any, dim: str | None) -> dict[str, Any] | None:
             )
         )
     return None
+
+
+def _with_names(
+    data: Any, tables: dict[str, Any] | None, names: Sequence[str]
+) -> dict[str, Any] | None:
+    """Return arrays with the names that are given apart from them; None for a stream of batches."""
+    if tables is None:
+        parts = data if isinstance(data, tuple | list) else ()
+        if len(parts) == len(names) and all(len(getattr(part, "shape", ())) > 0 for part in parts):
+            return dict(zip(names, parts, strict=True))
+        return None
+    if list(tables) == [""] and len(names) == 1:
+        return {names[0]: tables[""]}
+    raise DataError(
+        sentence(
+            "DataLoader: names are for arrays that have none",
+            found=f"names {quoted(names)}, and data with the names {quoted(tables)}",
+            fix="Leave names out, or rename the data",
+        )
+    )
 
 
 def _check_indexes(data: Mapping[Any, Any]) -> None:
@@ -528,7 +555,7 @@ def _xarray_tables(data: Any, dim: str | None) -> dict[str, Any]:
                 found=listed,
                 fix="Leave them out: dataset[[...]] has the variables that are named",
             )
-            + did_you_mean(dim, map(str, data.dims))
+            + ("" if dim in data.dims else did_you_mean(dim, map(str, data.dims)))
         )
     return {name: data[name].transpose(dim, ...).to_numpy() for name in dims}
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytensor
 
 from pymc_svi.data.cache import TableCache
-from pymc_svi.data.checks import FIX_MISSING, Batch, DataError, columns_of
+from pymc_svi.data.checks import Batch, DataError, columns_of
 from pymc_svi.data.columns import Columns
+from pymc_svi.data.frames import arrow_column
 from pymc_svi.data.tables import TableSource
 from pymc_svi.errors import did_you_mean, quoted, sentence
 
@@ -59,12 +60,20 @@ class ParquetSource(TableSource):
         import pyarrow.parquet as parquet
 
         super().__init__(batch_size, shuffle, drop_last, buffer_size)
+        if not isinstance(folder, str | os.PathLike):
+            raise TypeError(
+                sentence(
+                    "from_parquet: the first argument is a folder, or one file",
+                    found=repr(folder),
+                    fix="Put the files into a folder of their own; links to them will do",
+                )
+            )
+        self.columns = _checked_columns(columns)
         path = Path(folder)
         self.files = [path] if path.is_file() else sorted(path.glob("**/*.parquet"))
         if not self.files:
             raise DataError(sentence("There are no Parquet files", found=str(path)))
         self.cache = cache
-        self.columns: dict[str, str | Sequence[str]] = dict(columns or {})
         self.groups: list[tuple[Path, int]] = []
         self._metadata: dict[Path, Any] = {}  # takes longer to read than a row group
         self.total_size = 0
@@ -142,9 +151,10 @@ class ParquetSource(TableSource):
         arrays: dict[str, Any] = {}
         for name, source in self.columns.items():
             if isinstance(source, str):
-                arrays[name] = _column(table, source, where)
+                arrays[name] = arrow_column(table.column(source), source, where)
             else:
-                arrays[name] = Columns([_column(table, column, where) for column in source])
+                columns = [arrow_column(table.column(each), each, where) for each in source]
+                arrays[name] = Columns(columns)
         return arrays
 
     def _opened(self, file: Path, n_bytes: int) -> Any:
@@ -217,14 +227,23 @@ def _check_types(
             )
 
 
-def _column(table: Any, name: str, where: str) -> np.ndarray:
-    column = table.column(name)
-    if column.null_count:
-        raise DataError(
+def _checked_columns(
+    columns: Mapping[str, str | Sequence[str]] | None,
+) -> dict[str, str | Sequence[str]]:
+    """Return which columns make up each array, or say how that is written."""
+    if columns is None:
+        return {}
+    as_written = isinstance(columns, Mapping) and all(
+        isinstance(each, str)
+        or (isinstance(each, Sequence) and each and all(isinstance(n, str) for n in each))
+        for each in columns.values()
+    )
+    if not as_written or not columns:
+        raise TypeError(
             sentence(
-                f"{where}: column {name!r} has missing values",
-                found=f"{column.null_count} of {len(column)}",
-                fix=FIX_MISSING,
+                "from_parquet: columns says which columns make up each array",
+                found=repr(columns),
+                fix='Write columns={"X": ["x0", "x1"], "y": "y"}, or leave it out: then each column is an array',
             )
         )
-    return column.to_numpy()
+    return dict(columns)

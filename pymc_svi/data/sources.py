@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from pymc_svi.data.checks import DataError
+from pymc_svi.data.frames import frame_columns
 from pymc_svi.errors import sentence
 
 __all__ = ["BatchSource", "Restarted", "Stream", "StreamEnded", "as_named"]
@@ -33,9 +34,15 @@ class BatchSource(Protocol):
 def as_named(
     batch: Any, names: Sequence[str] | None = None, where: str = "A batch"
 ) -> Mapping[str, Any]:
-    """Return a batch as a dict: a bare array is called ``""``, tuples get the names given."""
+    """Return a batch as a dict: a bare array is called ``""``, tuples get the names given.
+
+    The columns of a frame keep theirs.
+    """
     if isinstance(batch, Mapping):
         return batch
+    columns = frame_columns(batch, where)
+    if columns is not None:
+        return columns
     if batch is None or isinstance(batch, str | bytes | set | frozenset | int | float):
         raise DataError(
             sentence(
@@ -75,7 +82,8 @@ class Stream:
         self._names = names
         self.once = iter(batches) is batches
         data_set = getattr(batches, "dataset", None)  # of a torch DataLoader
-        self.total_size = _length(data_set)
+        # A list has them all.
+        self.total_size = _rows_of(batches) if isinstance(batches, list) else _length(data_set)
         self.n_batches = None if self.once else _length(batches)
         self._opened = False
 
@@ -110,6 +118,22 @@ class Restarted:
                 )
             )
         return iter(batches)
+
+
+def _rows_of(batches: list[Any]) -> int | None:
+    """Return how many rows a list of batches has; None if they cannot be counted."""
+    total = 0
+    for batch in batches:
+        part = batch
+        if isinstance(batch, Mapping):
+            part = next(iter(batch.values()), None)
+        elif isinstance(batch, tuple | list):
+            part = next(iter(batch), None)
+        rows = _length(part)
+        if rows is None:
+            return None
+        total += rows
+    return total or None
 
 
 def _length(value: Any) -> int | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 import weakref
+from collections import deque
+from decimal import Decimal
 
 import h5py
 import numpy as np
@@ -17,7 +19,7 @@ import pytest
 import scipy.sparse
 import xarray as xr
 import zarr
-from pyarrow import parquet
+from pyarrow import dataset, parquet
 
 from pymc_svi import SVI, DataLoader, Trainer, callbacks, optim
 from pymc_svi.data import DataError
@@ -214,7 +216,7 @@ def test_a_misspelt_column_of_a_batch_is_suggested():
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"y": np.array([1.0, np.nan])}, "Batch 2.*NaN"),
+        ({"y": np.append(Y[1:], np.nan)}, "Batch 2.*NaN"),
         ({"z": Y}, "other columns"),
         ({"y": np.arange(10)}, "another dtype"),
         ({"y": X}, "another shape"),
@@ -235,7 +237,7 @@ def test_a_stream_that_is_too_short_is_an_error():
 
 def test_a_list_of_batches_has_many_epochs_and_a_generator_one():
     batches = [{"y": Y}, {"y": Y[:4]}, {"y": Y + 1}]
-    again = fit(DataLoader(batches * 3, total_size=24), 9)
+    again = fit(DataLoader(lambda: iter(batches * 3), total_size=24), 9)
     once = fit(DataLoader(iter(batches * 3), total_size=24), 9)
     many = fit(DataLoader(batches, total_size=24), 9)
     np.testing.assert_array_equal(again.losses, once.losses)
@@ -247,8 +249,8 @@ def test_a_function_that_makes_batches_is_called_for_each_epoch():
         yield {"y": Y}
         yield {"y": Y[:4]}
 
-    once = fit(DataLoader(list(batches()) * 3, total_size=24), 6)
-    again = fit(DataLoader(batches, total_size=24), 6)
+    once = fit(DataLoader(list(batches()), total_size=14), 6)
+    again = fit(DataLoader(batches, total_size=14), 6)
     np.testing.assert_array_equal(once.losses, again.losses)
     with pytest.raises(DataError, match="does not return an iterable.*Found: NoneType"):
         fit(DataLoader(lambda: None, total_size=24), 1)
@@ -424,7 +426,9 @@ def test_a_cache_is_filled_once_and_changes_no_batch(tmp_path, monkeypatch):
     plain = batches(None)
     first = batches(cache)
     decoded = []
-    monkeypatch.setattr("pymc_svi.data.parquet._column", lambda *column: decoded.append(column))
+    monkeypatch.setattr(
+        "pymc_svi.data.parquet.arrow_column", lambda *column: decoded.append(column)
+    )
     for cached in (first, batches(cache)):
         for mine, expected in zip(cached, plain, strict=True):
             for name, array in expected.items():
@@ -590,7 +594,85 @@ def test_a_dataset_is_cut_along_the_dim_that_is_named():
         whole({"X": X}, dim="row")
 
 
+TABLE = {"x": np.arange(6.0), "group": np.arange(6) % 2, "there": np.arange(6) > 2}
+
+
+@pytest.mark.parametrize(
+    "make", [pyarrow.table, pyarrow.record_batch, pandas.DataFrame, polars.DataFrame]
+)
+def test_tables_are_columns_whole_or_in_a_stream(make):
+    whole = DataLoader(make(TABLE), batch_size=2, shuffle=False)
+    parts = [{name: column[i : i + 2] for name, column in TABLE.items()} for i in (0, 2, 4)]
+    stream = DataLoader([make(part) for part in parts])
+    assert whole.total_size == stream.total_size == 6
+    for loader in (whole, stream):
+        for batch, part in zip(loader, parts, strict=True):
+            assert list(batch) == list(TABLE)
+            for name, array in part.items():
+                np.testing.assert_array_equal(batch[name], array)
+                assert batch[name].dtype == array.dtype
+    with pytest.raises(DataError, match="'x' has .* NaN|'x' has missing values.*1 of 2"):
+        DataLoader(
+            make(
+                {"x": pyarrow.array([1.0, None])}
+                if "pyarrow" in make.__module__
+                else {"x": [1.0, None]}
+            )
+        )
+
+
+def test_tables_that_have_not_been_read_say_how_to_read_them(tmp_path):
+    with pytest.raises(TypeError, match="LazyFrame.*frame.collect.*sink_parquet"):
+        DataLoader(polars.LazyFrame(TABLE), 2)
+    parquet.write_table(pyarrow.table(TABLE), tmp_path / "0.parquet")
+    data = dataset.dataset(tmp_path)
+    with pytest.raises(TypeError, match=r"FileSystemDataset.*from_parquet.*dataset.to_batches\(\)"):
+        DataLoader(data, 2)
+    [batch] = DataLoader(lambda: data.to_batches(), total_size=data.count_rows())
+    assert list(batch) == list(TABLE)
+
+
+def test_names_are_for_arrays_without_them():
+    x, y = np.arange(6.0), np.arange(6) * 2
+    for data in ((x, y), [x, y]):
+        loader = DataLoader(data, 4, names=["x", "y"])
+        assert loader.total_size == 6 and list(loader.arrays) == ["x", "y"]
+    assert list(DataLoader(x, 4, names=["x"]).arrays) == ["x"]
+    with pytest.raises(DataError, match="names 'z', and data with the names 'x'"):
+        DataLoader({"x": x}, names=["z"])
+    with pytest.raises(TypeError, match="names is a list of words"):
+        DataLoader([(x, y)], names="xy")
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (np.array(["2020-01-01"], "datetime64[D]"), r"\(x - x.min\(\)\) / np.timedelta64"),
+        (np.array([1], "timedelta64[D]"), "such as days: x / np.timedelta64"),
+        (pandas.Categorical(["a"]), r"np.unique\(x, return_inverse=True\)"),
+        (np.array([Decimal(1)]), r"x.astype\(float\)"),
+        (np.zeros(1, [("a", float)]), "fields one by one"),
+    ],
+)
+def test_columns_of_other_kinds_say_how_they_become_numbers(column, message):
+    with pytest.raises(DataError, match=f"'x' is not numeric.*{message}"):
+        DataLoader({"x": column})
+
+
+@pytest.mark.parametrize("columns", [["a", "b"], "a", {}, {"X": []}, {"X": [1]}, {"X": 1}])
+def test_from_parquet_says_how_columns_are_written(columns, tmp_path):
+    with pytest.raises(TypeError, match='columns={"X"'):
+        DataLoader.from_parquet(tmp_path, columns)
+    with pytest.raises(TypeError, match="a folder, or one file"):
+        DataLoader.from_parquet([tmp_path])
+
+
 def test_mistakes_in_what_is_passed_are_told_apart():
+    for name in ("shuffle", "drop_last", "prefetch"):
+        with pytest.raises(TypeError, match=f"{name} is True or False. Found: 'batch'"):
+            DataLoader({"y": np.ones(3)}, **{name: "batch"})
+    with pytest.raises(TypeError, match="are a DataLoader already"):
+        DataLoader(DataLoader(np.ones(3)))
     with pytest.raises(TypeError, match="not the path to a file.*from_parquet"):
         DataLoader("folder/data.parquet")
     with pytest.raises(DataError, match="a sparse matrix. Pass it as .toarray"):
@@ -614,9 +696,13 @@ def test_a_stream_with_more_rows_than_its_total_size_is_an_error():
         return Trainer(SVI(model, AutoNormal(model), **FAST), loader).fit(n=9, random_seed=0)
 
     with pytest.raises(DataError, match="total_size=5, but 10 rows in batch 0"):
-        run([{"y": y}], 5)
+        run(deque([{"y": y}]), 5)
     with pytest.raises(DataError, match="total_size=20, but 40 rows in the 4 batches of an epoch"):
-        run([{"y": y}] * 4, 20)
+        run(deque([{"y": y}] * 4), 20)
+    for total_size in (20, 80):
+        with pytest.raises(DataError, match=f"total_size={total_size}. Expected: 40, the rows"):
+            run([{"y": y}] * 4, total_size)
+    assert DataLoader([{"y": y}, {"y": y[:4]}]).total_size == 14
     assert len(run(endless, 20).losses) == 9
 
 
@@ -689,3 +775,25 @@ def test_rows_along_a_dim_of_the_observed_site_alone_are_those_of_the_batch():
     loader = DataLoader({"y_data": np.full(9, 2.0)}, batch_size=4)
     result = Trainer(SVI(built, AutoNormal(built), optim.Adam(0.1), **FAST), loader).fit(n=90)
     assert abs(result.params["mu_auto_loc"] - 1.8) < 0.3
+
+
+def test_data_with_rows_along_another_axis_are_told():
+    with pm.Model(coords={"feature": range(2), "row": range(4)}) as model:
+        X = pm.Data("X", np.zeros((2, 4)), dims=("feature", "row"))
+        w = pm.Normal("w", dims="feature")
+        y = pm.Data("y", np.zeros(4), dims="row")
+        pm.Normal("obs", w @ X, observed=y, dims="row")
+    message = r"'X' are not along its first axis.*dims=\('row', 'feature'\)"
+    with pytest.raises(DataError, match=message):
+        Trainer(SVI(model, AutoNormal(model)), DataLoader({"y": np.zeros(8)}, 4)).fit(n=1)
+
+
+def test_data_along_a_dim_of_their_own_may_be_as_long_as_those_of_rows():
+    with pm.Model(coords={"place": range(4), "row": range(4)}) as model:
+        prior = pm.Data("prior", np.arange(4.0), dims="place")
+        group = pm.Data("group", np.zeros(4, int), dims="row")
+        level = pm.Normal("level", prior, dims="place")
+        pm.Normal("obs", level[group], observed=pm.Data("y", np.zeros(4), dims="row"), dims="row")
+    data = {"y": np.zeros(4), "group": np.arange(4)}
+    result = Trainer(SVI(model, AutoNormal(model), **FAST), DataLoader(data, 1)).fit(n=1)
+    assert np.isfinite(result.losses).all()
