@@ -78,7 +78,7 @@ def as_numbers(
                 )
             )
         array = array.astype(pytensor.config.floatX, copy=False)
-    return np.ascontiguousarray(array)
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
 
 
 def _how_to_convert(dtype: np.dtype, name: str) -> str:

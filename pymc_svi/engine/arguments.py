@@ -14,7 +14,7 @@ from pytensor.tensor.type import TensorType
 
 from pymc_svi.errors import sentence
 
-__all__ = ["Arguments", "DataVariable"]
+__all__ = ["Arguments", "DataVariable", "computed_dtype"]
 
 
 class DataVariable(TensorSharedVariable):
@@ -143,8 +143,35 @@ def _as_data(value: Any) -> Any:
     """Return data in the dtype it is computed in; anything else unchanged."""
     if not is_data(value):
         return value
-    dtype = pytensor.config.floatX if value.dtype.kind == "f" else value.dtype
+    dtype = pytensor.config.floatX if value.dtype.kind == "f" else computed_dtype(value.dtype)
     return np.ascontiguousarray(value, dtype=dtype).reshape(value.shape)
+
+
+def computed_dtype(dtype: np.dtype | str) -> np.dtype:
+    """Return what whole numbers are computed in: with a sign, and room for more than a byte.
+
+    Columns of a table are stored in as few bytes as they need. In these, ``y - n`` of unsigned
+    numbers would be a large number, and the square of a small one another.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype or str
+        What they are stored in. Floats and booleans stay what they are.
+
+    Returns
+    -------
+    numpy.dtype
+
+    Examples
+    --------
+    >>> from pymc_svi.engine.arguments import computed_dtype
+    >>> [str(computed_dtype(dtype)) for dtype in ("uint8", "int16", "uint32", "int64", "bool")]
+    ['int32', 'int32', 'int64', 'int64', 'bool']
+    """
+    dtype = np.dtype(dtype).newbyteorder("=")
+    if dtype.kind not in "iu" or dtype == np.dtype("int64"):
+        return dtype
+    return np.dtype("int32" if np.can_cast(dtype, "int32") else "int64")
 
 
 def _signature(value: Any) -> Any:

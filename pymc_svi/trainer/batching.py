@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytensor
 import pytensor.tensor as pt
 from pymc.variational.minibatch_rv import MinibatchRandomVariable
@@ -33,7 +34,7 @@ from pymc_svi.objectives import Loss
 from pymc_svi.trainer.dependence import follows
 from pymc_svi.trainer.feeds import DataFeed
 
-__all__ = ["Batched", "Plan", "accepted_names", "with_batches"]
+__all__ = ["Batched", "Plan", "accepted_names", "in_place_of", "with_batches"]
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Batched(Handler):
     def process_message(self, site: Site) -> None:
         """Put the batch in the place of data, and give sites along its dims its size."""
         if site.type == "data" and site.value in self.plan.data:
-            site.value = self.plan.variables[self.plan.data[site.value]]
+            site.value = in_place_of(site.value, self.plan.variables[self.plan.data[site.value]])
         if site.type == "sample" and site.dims and self.plan.dims.intersection(site.dims):
             _resize(site, self.plan)
 
@@ -155,6 +156,15 @@ class Batched(Handler):
         What follows from other axes of the arrays does not: ``shape=X.shape[1]``.
         """
         return follows(target, self._depends)
+
+
+def in_place_of(data: Variable, rows: Variable) -> Variable:
+    """Return rows of whole numbers in no fewer bytes than the ``pm.Data`` they take the place of."""
+    own, other = np.dtype(rows.type.dtype), np.dtype(data.type.dtype)
+    if own == other or own.kind not in "bi" or other.kind != "i":
+        return rows
+    wider = np.promote_types(own, other)
+    return rows if own == wider else rows.astype(wider)
 
 
 def _contradiction(name: str, found: str, plan: Plan) -> DataError:
@@ -206,10 +216,14 @@ def with_batches(loss: Loss, plan: Plan, feed: DataFeed) -> Loss:
     that of all data as the rest is, but of fewer rows. Else the last rows of an epoch, which are
     always the same ones where nothing is shuffled, counted more than the others.
     """
-    expressions = list(feed.expressions.values())
+    # Stored in as few bytes as they need, computed in those of the placeholders.
+    expressions = [
+        rows if rows.type.dtype == variable.type.dtype else rows.astype(variable.type.dtype)
+        for rows, variable in zip(feed.expressions.values(), plan.variables.values(), strict=True)
+    ]
     replace: dict[Variable, Variable] = dict(zip(plan.variables.values(), expressions, strict=True))
     by_name = dict(zip(plan.variables, expressions, strict=True))
-    replace |= {variable: by_name[name] for variable, name in plan.data.items()}
+    replace |= {v: in_place_of(v, by_name[name]) for v, name in plan.data.items()}
     surrogate, same = loss.surrogate, loss.surrogate is loss.value
     if plan.rows is None:
         share = plan.n_rows.astype(pytensor.config.floatX) / feed.usual_rows

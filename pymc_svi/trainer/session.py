@@ -21,7 +21,7 @@ from pymc_svi.handlers import Handler, trace
 from pymc_svi.handlers.core import built_model
 from pymc_svi.results import SVIRunResult
 from pymc_svi.svi import SVI
-from pymc_svi.trainer.batching import Batched, Plan, accepted_names, with_batches
+from pymc_svi.trainer.batching import Batched, Plan, accepted_names, in_place_of, with_batches
 from pymc_svi.trainer.feeds import DataFeed, feed_of, placeholder
 from pymc_svi.trainer.laws import laws_of
 from pymc_svi.trainer.local import sites_of_rows
@@ -77,14 +77,15 @@ class Session:
             raise DataError(
                 sentence("There is no data loader, so that no other data can take its place")
             )
-        like = {name: v.get_value(borrow=True) for name, v in self.plan.variables.items()}
+        assert self.feed is not None
+        like = dict(zip(self.plan.variables, self.feed.first.values(), strict=True))
         checked = check_batch(batch, like, "The batch")
         if not hasattr(self, "_held"):
             plan = replace(self.plan, rows=None)
             self._held = _held_out(self.svi, plan, self.training.mode, checked)
         held, variables = self._held
         for name, variable in variables.items():
-            variable.set_value(checked[name])
+            variable.set_value(checked[name].astype(variable.type.dtype, copy=False))
         held.load(state)
         return float(held.evaluate())
 
@@ -183,7 +184,7 @@ def _held_out(svi: SVI, plan: Plan, mode: Mode, batch: Mapping[str, np.ndarray])
     """Build the loss on a batch of any number of rows, without steps."""
     variables = {name: placeholder(name, value, None) for name, value in batch.items()}
     _, loss, store = _batched_loss(svi, replace(plan, variables=variables))
-    by_data = {variable: variables[name] for variable, name in plan.data.items()}
+    by_data = {v: in_place_of(v, variables[name]) for v, name in plan.data.items()}
     if by_data:
         outputs = [loss.value, loss.surrogate, *loss.terms.values()]
         value, surrogate, *rest = graph_replace(outputs, by_data, strict=False)

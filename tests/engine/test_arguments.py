@@ -244,3 +244,21 @@ def test_arrays_with_missing_values_are_imputed():
     joined = posterior.posterior["y"].values[0]
     np.testing.assert_array_equal(joined[:, [0, 2]], np.tile([1.0, 3.0], (100, 1)))
     np.testing.assert_array_equal(joined[:, 1], posterior.posterior["y_unobserved"].values[0, :, 0])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "uint32", "uint64", ">i4", ">i8"])
+def test_whole_numbers_have_a_sign_and_room(dtype):
+    value = np.array([1, 100]).astype(dtype)
+    [variable] = Arguments((value,), {}).variables()
+    assert variable.type.dtype in ("int32", "int64")
+    difference = (variable[0] - variable[1]) * variable[1] ** 2
+    assert difference.eval() == -99 * 100**2
+
+
+def test_arguments_by_place_have_the_names_of_the_program():
+    def program(X, y=None, *rest): ...
+
+    arguments = Arguments(tuple(np.zeros((4, 2))), {"z": np.zeros(2)})
+    names = [variable.name for variable in arguments.variables(program)]
+    assert names == ["X", "y", "arg2", "arg3", "z"]
+    assert arguments.variables()[0].name == "arg0"

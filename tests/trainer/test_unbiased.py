@@ -332,6 +332,28 @@ def test_a_global_prior_that_is_computed_from_the_batch_is_warned_of():
         build_session(SVI(program, AutoNormal(program)), DataLoader({"X": X, "y": Y}, 5), 0)
 
 
+def counted(n, k):
+    pm.Normal("obs", pm.Normal("p") * (k - n) + n**2 / 1e4, 1.0, observed=k)
+
+
+@pytest.mark.parametrize("built", [False, True])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint32", "uint64", ">i4"])
+def test_whole_numbers_of_few_bytes_or_without_sign_do_not_overflow(dtype, built):
+    data = {"n": np.full(N, 200), "k": RNG.integers(120, 200, size=N)}
+    program = counted
+    if built:
+        with pm.Model() as program:
+            counted(pm.Data("n", data["n"]), pm.Data("k", data["k"]))
+    guide = AutoNormal(program)
+    narrow = {name: array.astype(dtype) for name, array in data.items()}
+    for batch_size in (4, None):
+        wide, found = (
+            losses_and_gradients(program, guide, DataLoader(each, batch_size, seed=1))
+            for each in (data, narrow)
+        )
+        np.testing.assert_allclose(found, wide, rtol=1e-12)
+
+
 def walk(y):
     pm.GaussianRandomWalk("y", sigma=pm.HalfNormal("s"), init_dist=pm.Normal.dist(), observed=y)
 

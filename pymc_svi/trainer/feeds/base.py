@@ -15,7 +15,7 @@ from pytensor.tensor.type import TensorType
 
 from pymc_svi.data import DataLoader
 from pymc_svi.data.checks import Batch
-from pymc_svi.engine.arguments import DataVariable
+from pymc_svi.engine.arguments import DataVariable, computed_dtype
 from pymc_svi.errors import sentence
 
 __all__ = ["BatchVariable", "DataFeed", "placeholder"]
@@ -49,6 +49,7 @@ class BatchVariable(DataVariable):
 def placeholder(name: str, value: np.ndarray, rows: int | None) -> DataVariable:
     """Return the variable that a program is built on; ``rows`` is None where they differ."""
     kind = DataVariable if rows is not None else BatchVariable
+    value = value.astype(computed_dtype(value.dtype), copy=False)
     return kind(
         type=TensorType(value.dtype, shape=(rows, *value.shape[1:])),
         value=value,
