@@ -26,6 +26,7 @@ _OF_LOADER = "It is the loader's: dataloader=DataLoader(data, batch_size=128, sh
 _ELSEWHERE = {
     "batch_size": _OF_LOADER,
     "shuffle": _OF_LOADER,
+    "data": _OF_LOADER,
     "resume": "Write Trainer(method, loader, callbacks).fit(n=10_000, resume=True)",
 }
 
@@ -128,6 +129,15 @@ def fit(
             options["loss"] = loss
         method = _made(method, model, optim, options)
     else:
+        if isinstance(method, type) or not isinstance(method, SVI | Inference):
+            raise TypeError(
+                sentence(
+                    "fit: the second argument is the method",
+                    found=repr(method),
+                    expected=f"one of {quoted(_METHODS)}, or an object such as SVI(model, guide)",
+                    fix="Data go by name: fit(model, dataloader=loader)",
+                )
+            )
         given = {"optim": optim, "loss": loss, **options}
         if ignored := [name for name, value in given.items() if value is not None]:
             raise TypeError(

@@ -352,6 +352,9 @@ def test_callbacks_refuse_what_they_cannot_call(make, error, message):
         ({"method": "svgd", "num_particle": 3}, "Did you mean 'num_particles'"),
         ({"n": "many"}, "n is a whole number. Found: 'many'"),
         ({"batch_size": 3}, r"dataloader=DataLoader\(data, batch_size=128"),
+        ({"data": {"y": Y}}, r"dataloader=DataLoader\(data, batch_size=128"),
+        ({"method": DataLoader({"y": Y})}, r"the method.*Data go by name: fit\(model, dataloader="),
+        ({"method": ADVI}, "one of 'advi'.*or an object such as"),
         ({"resume": True}, r"Trainer\(.*\).fit\(n=10_000, resume=True\)"),
     ],
 )
