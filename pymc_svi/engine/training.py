@@ -46,11 +46,10 @@ from pymc_svi.errors import (
     sentence,
 )
 from pymc_svi.evaluation import evaluation_mode
-from pymc_svi.gradients.certain import without_certain_checks
-from pymc_svi.gradients.columns import by_columns
 from pymc_svi.gradients.differentiated import differentiated
 from pymc_svi.gradients.named_dims import without_named_dims
 from pymc_svi.gradients.narrow import narrowed
+from pymc_svi.gradients.rewritten import rewritten
 from pymc_svi.objectives import Loss
 from pymc_svi.optim import name_state
 from pymc_svi.primitives import seeded_inits
@@ -143,7 +142,7 @@ class Training:
         outputs = [loss.value, *([] if same else [loss.surrogate]), *updates.values()]
         outputs += loss.terms.values()
         # All at once: what is rewritten or copied by itself would have draws of its own.
-        outputs = by_columns(without_certain_checks(narrowed(without_named_dims(outputs))))
+        outputs = rewritten(narrowed(without_named_dims(outputs)))
         outputs = own_nodes(share_large_constants(outputs))
         outputs, self.generators = own_generators(outputs)
         self.value = outputs[0]

@@ -20,8 +20,7 @@ from pytensor.tensor.type import TensorType
 from pymc_svi.enumeration import has_finite_support
 from pymc_svi.errors import LABELS, InitializationError, SiteError, sentence
 from pymc_svi.evaluation import evaluation_mode
-from pymc_svi.gradients.certain import without_certain_checks
-from pymc_svi.gradients.columns import by_columns
+from pymc_svi.gradients.rewritten import rewritten
 from pymc_svi.guides.init import InitStrategy
 from pymc_svi.guides.spaces import acts_on_elements, unconstrain
 from pymc_svi.handlers import Handler, Site, trace
@@ -276,8 +275,8 @@ class _Run:
         values = [as_plain_tensor(self.trace[name].value) for name in self.names]
         places = [value.type() for value in values]
         outputs = graph_replace(outputs, dict(zip(values, places, strict=True)), strict=False)
-        outputs = by_columns(without_certain_checks(outputs))
-        return pytensor.function(places, outputs, mode=stable_mode(), on_unused_input="ignore")
+        mode, unused = stable_mode(), "ignore"
+        return pytensor.function(places, rewritten(outputs), mode=mode, on_unused_input=unused)
 
     @cached_property
     def _rngs(self) -> list[Variable]:
