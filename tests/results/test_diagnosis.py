@@ -261,3 +261,38 @@ def test_draws_that_are_rounded_to_the_edge_are_no_points(precision):
     assert exact.elbo == pytest.approx(0.0, abs=1e-5)
     assert found.is_reliable
     assert found.log_evidence == pytest.approx(0.0, abs=0.01)
+
+
+@pytest.mark.parametrize("sd", [0.005, 0.001])
+def test_a_posterior_that_is_narrow_beside_its_mean_is_judged_in_single_precision(sd):
+    """Draws are multiples of 6e-5, so that many are equal to others."""
+
+    def model():
+        mu = pm.Normal("mu", 1000.0, 10.0)
+        pm.Normal("y", mu, sd, observed=1000.0)
+
+    def guide():
+        pm.Normal("mu", param("loc", 1000.0), 1.2 * sd)
+
+    with pytensor.config.change_flags(floatX="float32"):
+        found = result_at(model, guide, loc=1000.0 + 0.5 * sd).diagnose(random_seed=0)
+    assert found.covers_posterior
+    assert found.sites["mu"]["mean"] == pytest.approx(1000.0 + 0.5 * sd, abs=0.06 * sd)
+    assert found.sites["mu"]["sd"] == pytest.approx(1.2 * sd, rel=0.04)
+    assert found.sites["mu"]["corrected_mean"] == pytest.approx(1000.0, abs=0.06 * sd)
+    assert found.shifts()["mu"] == pytest.approx(-0.5, abs=0.06)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_a_guide_of_a_few_points_is_refused(precision):
+    def guide():
+        which = pm.Bernoulli.dist(0.5, shape=2)
+        pm.DiracDelta("mu", param("loc", 1.0) + 0.01 * which)
+
+    def model():
+        pm.Normal("mu", shape=2)
+
+    with pytensor.config.change_flags(floatX=precision):
+        result = result_at(model, guide)
+        with pytest.raises(SiteError, match="the guide puts 'mu' at 4 points"):
+            result.diagnose(random_seed=0)
