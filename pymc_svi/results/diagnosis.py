@@ -32,6 +32,13 @@ _SAME = 4
 # Draws and weights that differ by at most this many times their precision differ by rounding.
 _ROUNDING = 64
 
+# The largest shape of the tail of the weights with which their averages are of use.
+_USABLE = 0.7
+# Weights this far from a Pareto law, a distance that 1 in 1,000 samples of it has, are not of it.
+_MISFIT = 1.2
+# Logarithms of weights that differ by less are equal.
+_NEGLIGIBLE = 1e-9
+
 _RICHER = "a richer guide, such as AutoMultivariateNormal or a flow, AutoIAFNormal"
 
 
@@ -48,7 +55,8 @@ class Diagnosis:
         Shape of the Pareto distribution that the largest weights follow [1]_ [2]_. Below
         ``threshold`` the weights have a usable average: the guide covers the posterior, and the
         corrected values of ``sites`` can be relied on. Above 0.7 they do not for any number of
-        draws, above 1 they have no mean at all: the guide misses a part of the posterior.
+        draws, above 1 they have no mean at all: the guide misses a part of the posterior. How
+        many weights are the largest is chosen such that they do follow that law [3]_.
     threshold : float
         ``min(1 - 1 / log10(draws), 0.7)``.
     ess : float
@@ -76,6 +84,8 @@ class Diagnosis:
     .. [1] Yao, Vehtari, Simpson and Gelman (2018), Yes, but Did It Work?: Evaluating Variational
        Inference.
     .. [2] Vehtari, Simpson, Gelman, Yao and Gabry (2024), Pareto Smoothed Importance Sampling.
+    .. [3] Bader, Yan and Zhang (2018), Automated threshold selection for extreme value analysis via
+       ordered goodness-of-fit tests.
 
     Examples
     --------
@@ -152,7 +162,7 @@ class Diagnosis:
     def _on_khat(self) -> str:
         if self.covers_posterior:
             return f"below {self.threshold:.2f}: the guide covers the posterior"
-        if self.khat < 0.7:
+        if self.khat < _USABLE:
             return f"above {self.threshold:.2f}: draw more to be sure"
         misses = f"above {self.threshold:.2f}: the guide misses a part of the posterior"
         if not self.has_converged:
@@ -200,7 +210,7 @@ def diagnose(
     change, change_se = _last_change(losses)
     return Diagnosis(
         khat=khat,
-        threshold=min(1 - 1 / np.log10(draws), 0.7),
+        threshold=min(1 - 1 / np.log10(draws), _USABLE),
         ess=float(np.exp(-logsumexp(2 * smoothed))),
         draws=draws,
         elbo=float(log_ratios.mean(dtype="float64")),
@@ -230,13 +240,51 @@ def _smoothed(log_ratios: np.ndarray) -> tuple[np.ndarray, float]:
     if np.ptp(largest) < max(rounding, 1e-8):  # there is no tail to smooth
         smoothed, khat = log_ratios, -np.inf
     else:
-        # Here, for it takes longer to import than all of this package.
-        from arviz_stats.base import array_stats
-
-        smoothed, khat = array_stats.psislw(-log_ratios)  # it expects a log-likelihood
+        smoothed, khat = _pareto_smoothed(log_ratios)
         if np.isnan(khat):  # beside the largest weight all others vanish in floating point
             khat = np.inf
     return np.asarray(smoothed) - logsumexp(smoothed), float(khat)
+
+
+def _pareto_smoothed(log_ratios: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return Pareto-smoothed log-weights and the shape of their tail.
+
+    The tail is the largest ``3 sqrt(n)`` weights. Where a shape that is too large fits them badly,
+    it is shortened: among them are draws from around the middle of the guide, whose weights are
+    all alike, and the shape is that of the step from those to the tail proper.
+    """
+    # Here, for it takes longer to import than all of this package.
+    from arviz_stats.base import array_stats
+
+    def at(shortening: float) -> tuple[np.ndarray, float]:
+        # It expects a log-likelihood; the tail has a length of 3 sqrt(n / r_eff).
+        return array_stats.psislw(-log_ratios, r_eff=shortening)
+
+    found = whole = at(1)
+    # A shape read off fewer than 20 weights says little.
+    for shortening in 2 ** np.arange(1, np.log2(9 * len(log_ratios) / 20**2)):
+        if not found[1] > _USABLE or _misfit(log_ratios, found[0]) < _MISFIT:
+            return found
+        found = at(float(shortening))
+    return found if _misfit(log_ratios, found[0]) < _MISFIT else whole
+
+
+def _misfit(log_ratios: np.ndarray, smoothed: np.ndarray) -> float:
+    """Return the Kolmogorov-Smirnov distance of the largest weights from their Pareto law.
+
+    Times the root of their number, so that it is about 0.5 for weights of that law.
+    """
+    change = smoothed - log_ratios
+    change = change - np.median(change)
+    largest = log_ratios >= log_ratios[np.abs(change) > _NEGLIGIBLE].min(initial=np.inf)
+    if not largest.any():
+        return 0.0
+    peak = log_ratios.max()
+    weights = np.sort(np.exp(log_ratios[largest] - peak))
+    quantiles = np.sort(np.exp((log_ratios + change)[largest] - peak))
+    shares = (np.arange(len(weights)) + 0.5) / len(weights)
+    distance = np.abs(np.interp(weights, quantiles, shares) - shares).max()
+    return float(distance * np.sqrt(len(weights)))
 
 
 def _smoothed_mean(log_ratios: np.ndarray, smoothed: np.ndarray) -> float:

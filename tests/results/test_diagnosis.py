@@ -80,6 +80,30 @@ def test_the_pareto_shape_is_that_of_the_ratio_of_the_two_laws():
     assert wide.khat < 0.3 and "covers the posterior" in str(wide)
 
 
+def test_weights_that_are_alike_in_the_middle_of_the_guide_are_not_its_tail():
+    """The guide is as good as a Normal can be: weighted draws are worth 97 % of as many.
+
+    The Pareto law of the 190 largest weights of 4,000, most of which are from the middle, has a shape of 4.8;
+    that of the 950 largest of 100,000 one of 0.54.
+    """
+
+    def model():
+        x = pm.Kumaraswamy("x", 2.0, 3.0)
+        pm.Normal("y", x, 0.3, observed=0.4)
+
+    result = result_at(model, AutoNormal(model), x_auto_loc=-0.284, x_auto_scale=0.801)
+    x = np.linspace(0, 1, 10_001)
+    joint = 6 * x * (1 - x**2) ** 2 * stats.norm.pdf(0.4, x, 0.3)
+    evidence = np.trapezoid(joint, x)
+    for draws in (4_000, 10_000):
+        found = result.diagnose(draws, random_seed=2)
+        assert found.covers_posterior and found.khat > 0.2
+        assert found.ess > 0.95 * draws
+        assert found.log_evidence == pytest.approx(np.log(evidence), abs=0.01)
+        corrected = float(found.sites["x"]["corrected_mean"])
+        assert corrected == pytest.approx(np.trapezoid(x * joint, x) / evidence, abs=0.015)
+
+
 def test_mean_field_on_a_correlated_posterior_is_found_out_and_full_rank_is_not():
     chol = np.linalg.cholesky([[1.0, 0.99], [0.99, 1.0]])
 
