@@ -10,7 +10,7 @@ from typing import Any
 from pymc_svi.data import DataLoader
 from pymc_svi.errors import did_you_mean, quoted, sentence
 from pymc_svi.handlers.core import Program
-from pymc_svi.optim import Adam, cosine_decay
+from pymc_svi.optim import AdamNC, cosine_decay
 from pymc_svi.results import SVIRunResult
 from pymc_svi.svi import SVI
 from pymc_svi.trainer import ADVI, ASVGD, SVGD, FullRankADVI, Inference, Trainer
@@ -67,9 +67,9 @@ def fit(
         How many times to go through the data of the loader, instead of ``n``.
     optim, loss : optional
         Optimizer and objective, as for :class:`~pymc_svi.SVI`. If none is given, the optimizer of
-        ADVI is ``Adam(cosine_decay(0.05, n, 0.01))``: its steps begin large, since the posterior
-        may be far from the start, and end small, so that the result does not depend on the last
-        draws.
+        ADVI is ``AdamNC(cosine_decay(0.05, n, 0.01))``: its steps begin large, since the posterior
+        may be far from the start, whose gradients it soon forgets, and end small, so that the
+        result does not depend on the last draws.
     dataloader : DataLoader, optional
         Data in batches; without it, each step takes the model's own data.
     callbacks : iterable of callable
@@ -120,7 +120,7 @@ def fit(
             )
         model = context_model(model, "fit")
         if optim is None and method in ("advi", "fullrank_advi"):
-            optim = Adam(cosine_decay(_STEP_SIZE, num_steps, _LAST))
+            optim = AdamNC(cosine_decay(_STEP_SIZE, num_steps, _LAST))
         if loss is not None:
             if method in ("svgd", "asvgd"):
                 raise TypeError(

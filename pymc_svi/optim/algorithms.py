@@ -20,6 +20,7 @@ __all__ = [
     "Adagrad",
     "AdagradWindow",
     "Adam",
+    "AdamNC",
     "AdamW",
     "Adamax",
     "ClippedAdam",
@@ -165,6 +166,66 @@ class Adam(Optimizer):
 
     def _rule(self, rate):
         return pml.adam(rate, self.b1, self.b2, self.eps, namespace=self.namespace)
+
+
+@dataclass(frozen=True)
+class AdamNC(Optimizer):
+    """Adam whose memory of squared gradients grows with the steps [1]_ [2]_: for starts far away.
+
+    Adam with ``b2 = 1 - t ** -power`` at the t-th step. Gradients at a start in the tails of a
+    posterior are often a million times those near its mode, and Adam takes as many steps of
+    almost no length until it has forgotten them, tens of thousands with its ``b2`` of 0.999. Here
+    they are forgotten after a few hundred, and after 10,000 steps ``b2`` is 0.996.
+
+    Parameters
+    ----------
+    step_size : float, schedule, dict or per_param, default 0.001
+        See :class:`SGD`.
+    b1 : float, default 0.9
+        Decay of the running mean of the gradient, in [0, 1).
+    power : float, default 0.6
+        In (0, 1): how fast the memory grows.
+    eps : float, default 1e-8
+        Added to the root of the mean square.
+
+    References
+    ----------
+    .. [1] Reddi, S. J., Kale, S., Kumar, S. (2018). On the convergence of Adam and beyond. ICLR.
+    .. [2] Shazeer, N., Stern, M. (2018). Adafactor: adaptive learning rates with sublinear memory
+       cost. ICML. arXiv:1804.04235.
+
+    Examples
+    --------
+    >>> from pymc_svi import optim
+    >>> optim.AdamNC(0.01)
+    AdamNC(step_size=0.01, b1=0.9, power=0.6, eps=1e-08)
+    """
+
+    step_size: StepSize = 1e-3
+    b1: float = 0.9
+    power: float = 0.6
+    eps: float = 1e-8
+    namespace: ClassVar[str] = "adam_nc"
+
+    def _rule(self, rate):
+        def scale_gradients(incoming, params):
+            updates = pml.to_updates(incoming, params).copy()
+            clock = step_counter(f"{self.namespace}/memory/step_count")
+            updates[clock] = clock.advance()
+            time = time_of(clock) + 1
+            # All weights add up to 1 from the first step on, at which the new one is 1.
+            new = pml.to_floatx(pt.power(time, -self.power))
+            bias = pml.to_floatx(1 - power_of(self.b1, time))
+            for param, gradient in zip(params, pml.steps_of(updates, params), strict=True):
+                mean = pml.state_for(param, f"{self.namespace}/first_moment")
+                square = pml.state_for(param, f"{self.namespace}/second_moment")
+                updates[mean] = self.b1 * mean + (1 - self.b1) * gradient
+                updates[square] = (1 - new) * square + new * gradient**2
+                step = updates[mean] / bias / (pt.sqrt(updates[square]) + self.eps)
+                updates[param] = param + step
+            return updates
+
+        return pml.chain(scale_gradients, pml.sgd(rate, namespace=self.namespace))
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,7 @@ _ARGUMENT_CHECKS: dict[str, Callable[[str, str, Any], Any]] = {
     "momentum": fraction,
     "gamma": fraction,
     "rho": fraction,
+    "power": fraction,
     "eps": positive,
     "weight_decay": non_negative,
     "clip_norm": positive,

@@ -21,6 +21,16 @@ def adam_step(lr, b1=0.9, b2=0.999, eps=1e-8, clip=None, decay=0.0, nesterov=Fal
     return step
 
 
+def adam_nc_step(lr, b1=0.9, power=0.6, eps=1e-8):
+    def step(name, t, p, g, s):
+        b2 = 1 - (t + 1) ** -power
+        s["m"] = b1 * s.get("m", 0) + (1 - b1) * g
+        s["v"] = b2 * s.get("v", 0) + (1 - b2) * g**2
+        return p - lr * s["m"] / (1 - b1 ** (t + 1)) / (np.sqrt(s["v"]) + eps)
+
+    return step
+
+
 def sgd_step(lr):
     return lambda name, t, p, g, s: p - (lr(t, name) if callable(lr) else lr) * g
 
@@ -87,6 +97,7 @@ OPTIMIZERS = {
     "Momentum": (optim.Momentum(0.02, mass=0.8), momentum_step(0.02, 0.8)),
     "Nesterov": (optim.Nesterov(0.02, mass=0.8), momentum_step(0.02, 0.8, nesterov=True)),
     "Adam": (optim.Adam(0.1, b1=0.8, b2=0.99, eps=1e-3), adam_step(0.1, 0.8, 0.99, 1e-3)),
+    "AdamNC": (optim.AdamNC(0.1, b1=0.8, power=0.7, eps=1e-3), adam_nc_step(0.1, 0.8, 0.7, 1e-3)),
     "AdamW": (optim.AdamW(0.1, weight_decay=0.3), adam_step(0.1, decay=0.3)),
     "AdamW without decay": (optim.AdamW(0.1, weight_decay=0), adam_step(0.1)),
     "Nadam": (optim.Nadam(0.1), adam_step(0.1, nesterov=True)),

@@ -121,12 +121,42 @@ def test_fit_steps_are_large_at_first_and_small_at_last(method):
         mu = pm.Normal("mu", 0, 100)
         pm.Normal("y", mu, 0.5, observed=10.0)
     result = fit(far, method, 2_500, random_seed=0, progressbar=False)
-    falling = optim.Adam(optim.cosine_decay(0.05, 2_500, 0.01))
+    falling = optim.AdamNC(optim.cosine_decay(0.05, 2_500, 0.01))
     same = fit(far, method, 2_500, optim=falling, random_seed=0, progressbar=False)
     np.testing.assert_array_equal(result.losses, same.losses)
     draws = result.sample_posterior(4_000, random_seed=1).posterior["mu"].values
     assert abs(draws.mean() - 10.0) < 0.05
     assert abs(draws.std() / 0.5 - 1) < 0.1
+
+
+def test_fit_leaves_a_start_whose_gradients_are_a_million_times_those_at_the_end():
+    """Adam remembers them for tens of thousands of steps, in which its steps have almost no length."""
+    x = np.linspace(-1.0, 1.0, 100)
+    times = np.exp(3.0 + 0.5 * x) * np.random.default_rng(0).weibull(5.0, size=100)
+
+    def far():
+        a, b = pm.Normal("a", 0.0, 10.0), pm.Normal("b", 0.0, 1.0)
+        pm.Weibull("t", 5.0, pm.math.exp(a + b * x), observed=times)
+
+    # A regression of the logarithm of t whose errors have a Gumbel law: its mode by Newton's method.
+    def slope_and_curvature(a, b):
+        hazard = 25 * np.exp(5 * (np.log(times) - a - b * x))
+        design = np.column_stack([np.ones(100), x])
+        slope = design.T @ (hazard / 5 - 5) - [a / 100, b]
+        return slope, (design.T * hazard) @ design + np.diag([0.01, 1.0])
+
+    mode = np.array([np.log(times).mean(), 0.0])
+    for _ in range(30):
+        slope, curvature = slope_and_curvature(*mode)
+        mode = mode + np.linalg.solve(curvature, slope)
+    sds = 1 / np.sqrt(np.diag(curvature))
+    result = fit(far, n=5_000, random_seed=0, progressbar=False)
+    found = np.array([result.params["a_auto_loc"], result.params["b_auto_loc"]])
+    np.testing.assert_allclose(found, mode, atol=0.3 * sds.min())
+    scales = [result.params["a_auto_scale"], result.params["b_auto_scale"]]
+    np.testing.assert_allclose(scales, sds, rtol=0.1)
+    slow = fit(far, n=5_000, optim=optim.Adam(0.05), random_seed=0, progressbar=False)
+    assert np.abs(slow.params["a_auto_loc"] - mode[0]) > 10 * sds[0]
 
 
 def test_callbacks_are_called_with_what_they_take():
