@@ -25,15 +25,16 @@ SAME_FAMILY = {
     "pm.fit advi": guides.AutoNormal,
     "pm.fit fullrank_advi": guides.AutoMultivariateNormal,
 }
-# What is fitted, and by which optimizer: Adam(0.01) as in pm.fit, or a step size that falls from
-# 0.05 to 0; "white" is a fit of the whitened model, from 0.01 to 0 as there is no way to go.
+# What is fitted, and by which optimizer: Adam(0.01) as in pm.fit; the default of `fit`, AdamNC with a
+# step size that falls from 0.05; Adam with such a step size; "white" is a fit of the whitened model by
+# Adam, from 0.01 to 0 as there is no way to go.
 FITS = (
     ("AutoNormal", "constant"),
     ("pm.fit advi", "constant"),
     ("AutoMultivariateNormal", "constant"),
     ("pm.fit fullrank_advi", "constant"),
-    ("AutoNormal", "falling"),
-    ("AutoMultivariateNormal", "falling"),
+    ("AutoNormal", "default"),
+    ("AutoMultivariateNormal", "default"),
     ("AutoIAFNormal", "falling"),
     ("AutoMultivariateNormal", "white"),
 )
@@ -57,10 +58,12 @@ def fit(
 
 def _by_ours(problem: Problem, model, name: str, optimizer: str, steps: int, seed: int):
     rule, options = optim.Adam(STEP_SIZE), {}
-    if optimizer != "constant":
-        first = STEP_SIZE if optimizer == "white" else FIRST_STEP_SIZE
-        rule = optim.Adam(optim.cosine_decay(first, steps))
+    if optimizer == "default":
+        rule = optim.AdamNC(optim.cosine_decay(FIRST_STEP_SIZE, steps, 0.01))
+    if optimizer == "falling":
+        rule = optim.Adam(optim.cosine_decay(FIRST_STEP_SIZE, steps))
     if optimizer == "white":
+        rule = optim.Adam(optim.cosine_decay(STEP_SIZE, steps))
         model, options = guides.whiten(model), {"init_scale": 1.0}
     guide = OURS[name](model, **options)
     if problem.enumerated:

@@ -13,8 +13,8 @@ COLUMNS = {
     ("pm.fit advi", "constant"): "advi of `pm.fit`",
     ("AutoMultivariateNormal", "constant"): "AutoMultivariateNormal",
     ("pm.fit fullrank_advi", "constant"): "fullrank_advi of `pm.fit`",
-    ("AutoNormal", "falling"): "AutoNormal, falling",
-    ("AutoMultivariateNormal", "falling"): "AutoMultivariateNormal, falling",
+    ("AutoNormal", "default"): "AutoNormal, default",
+    ("AutoMultivariateNormal", "default"): "AutoMultivariateNormal, default",
     ("AutoIAFNormal", "falling"): "AutoIAFNormal, falling",
     ("AutoMultivariateNormal", "white"): "AutoMultivariateNormal, whitened",
 }
@@ -92,7 +92,8 @@ def report(kept: Mapping[str, list[dict]], steps: int) -> str:
         "",
         f"Each fit takes {steps:,} steps of one particle from PyMC's initial point. The first four "
         "columns are at equal terms: Adam(0.01) for `pm.fit` too, whose fitted Normal is judged by "
-        "the same code. *Falling*: the step size falls from 0.05 to 0 along a cosine. *Whitened*: "
+        "the same code. *Default*: the optimizer of `fit`, AdamNC with a step size that falls from "
+        "0.05 along a cosine. *Falling*: Adam with such a step size. *Whitened*: "
         "on `guides.whiten(model)`, from scale 1 and a step size of 0.01, with "
         "`Trace_ELBO(sticking_the_landing=True)`. `AutoGuide` chooses AutoMultivariateNormal for "
         "all of these. An empty cell: not run, or the method does not know discrete sites, which "
