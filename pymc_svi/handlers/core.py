@@ -188,7 +188,7 @@ class Handler:
         return f"{type(self).__name__}({inside})"
 
 
-def run_program(program: Program, *args, **kwargs) -> Any:
+def run_program(program: Program, /, *args, **kwargs) -> Any:
     """Run a program of either kind under the active handlers."""
     if _is_model(program):
         if args or kwargs:

@@ -137,7 +137,7 @@ class ELBO(ABC):
         self.vectorize_particles = bool(vectorize_particles)
 
     @abstractmethod
-    def loss(self, model: Program, guide: Program, *args, **kwargs) -> Loss:
+    def loss(self, model: Program, guide: Program, /, *args, **kwargs) -> Loss:
         """Build the loss of a model and a guide, both called with the given arguments.
 
         Parameters

@@ -50,7 +50,7 @@ class LossFunction(ELBO):
         super().__init__()
         self.function = function
 
-    def loss(self, model: Program, guide: Program, *args, **kwargs) -> Loss:
+    def loss(self, model: Program, guide: Program, /, *args, **kwargs) -> Loss:
         """Call the function."""
         loss = self.function(model, guide, *args, **kwargs)
         if isinstance(loss, Variable) and loss.type.ndim == 0:

@@ -85,7 +85,7 @@ class EnergyDistance(ELBO):
             )
         self.beta, self.prior_scale = float(beta), float(prior_scale)
 
-    def loss(self, model: Program, guide: Program, *args, **kwargs) -> Loss:
+    def loss(self, model: Program, guide: Program, /, *args, **kwargs) -> Loss:
         """Build the loss; see :class:`ELBO`."""
         model_trace, guide_trace = paired_traces(model, guide, *args, **kwargs)
         observed = model_trace.observed

@@ -65,12 +65,12 @@ def detached_values(first: Mapping[str, Site]) -> dict[str, Site]:
     }
 
 
-def run_again(program: Program, first: Mapping[str, Site], *args, **kwargs) -> Trace:
+def run_again(program: Program, first: Mapping[str, Site], /, *args, **kwargs) -> Trace:
     """Trace a program on the values of an earlier trace."""
     return trace(replay(program, trace=first)).get_trace(*args, **kwargs)
 
 
-def density_with_params_held(guide: Program, first: Trace, *args, **kwargs) -> Trace:
+def density_with_params_held(guide: Program, first: Trace, /, *args, **kwargs) -> Trace:
     """Trace a guide on its own values with the params held.
 
     Raises

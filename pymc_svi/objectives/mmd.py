@@ -93,7 +93,7 @@ class Trace_MMD(ELBO):
             else as_kernel(kernel)
         )
 
-    def loss(self, model: Program, guide: Program, *args, **kwargs) -> Loss:
+    def loss(self, model: Program, guide: Program, /, *args, **kwargs) -> Loss:
         """Build the loss; see :class:`ELBO`."""
         model_trace, _ = paired_traces(model, guide, *args, **kwargs)
         prior_trace = trace(pathwise(model)).get_trace(*args, **kwargs)

@@ -30,7 +30,7 @@ from pymc_svi.objectives.held import (
     hold_params,
     run_again,
 )
-from pymc_svi.objectives.pairing import paired_traces
+from pymc_svi.objectives.pairing import traces_of_pair
 from pymc_svi.objectives.trace_elbo import is_latent_term
 
 __all__ = ["MultiSample", "normalized"]
@@ -121,7 +121,7 @@ class MultiSample(ELBO):
             The two scalars.
         """
 
-    def loss(self, model: Program, guide: Program, *args, **kwargs) -> Loss:
+    def loss(self, model: Program, guide: Program, /, *args, **kwargs) -> Loss:
         """Build the loss; see :class:`ELBO`."""
         n = self.num_particles
         if self.vectorize_particles:
@@ -140,7 +140,7 @@ class MultiSample(ELBO):
     def _particle(self, model, guide, args, kwargs) -> tuple[dict[str, Variable], Particles]:
         """Return the quantities of one draw, and the terms of its sites."""
         draws = pathwise if self.pathwise_only else pathwise_or_score
-        model_trace, guide_trace = paired_traces(model, guide, *args, draws=draws, **kwargs)
+        model_trace, guide_trace = traces_of_pair(model, guide, args, kwargs, draws=draws)
         self._warn_of_minibatches(model_trace)
         scored = [site for site in guide_trace.latent.values() if uses_score_function(site)]
         scored += scored_factors(guide_trace)

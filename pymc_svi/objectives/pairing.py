@@ -5,6 +5,9 @@ All checks happen here, while the graph is built, so that they cost nothing per 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from pymc_svi.enumeration.marking import is_enumerated, summed
 from pymc_svi.gradients.draws import pathwise
 from pymc_svi.handlers import Handler, Site, Trace, check_plates, check_plates_match, replay, trace
@@ -20,17 +23,10 @@ from pymc_svi.objectives.pairing_checks import (
     check_total_sizes,
 )
 
-__all__ = ["paired_traces"]
+__all__ = ["paired_traces", "traces_of_pair"]
 
 
-def paired_traces(
-    model: Program,
-    guide: Program,
-    *args,
-    draws: type[Handler] = pathwise,
-    enumerate_missing: bool = False,
-    **kwargs,
-) -> tuple[Trace, Trace]:
+def paired_traces(model: Program, guide: Program, /, *args, **kwargs) -> tuple[Trace, Trace]:
     """Trace the guide on differentiable draws and the model on the guide's values.
 
     Parameters
@@ -39,10 +35,6 @@ def paired_traces(
         The programs.
     *args, **kwargs
         Arguments of both.
-    draws : type of Handler, default ``pathwise``
-        The handler that draws the guide's sites.
-    enumerate_missing : bool, default False
-        Give discrete sites of the model that the guide leaves out a variable to be summed over.
 
     Returns
     -------
@@ -65,6 +57,36 @@ def paired_traces(
     >>> p, q = paired_traces(model, guide)
     >>> p["x"].value is q["x"].value
     True
+    """
+    return traces_of_pair(model, guide, args, kwargs)
+
+
+def traces_of_pair(
+    model: Program,
+    guide: Program,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    draws: type[Handler] = pathwise,
+    enumerate_missing: bool = False,
+) -> tuple[Trace, Trace]:
+    """Return the traces of a pair, which are made in a way of one's own.
+
+    Parameters
+    ----------
+    model, guide : callable or pymc.Model
+        The programs.
+    args, kwargs : sequence, mapping
+        Arguments of both, which may have any names.
+    draws : type of Handler, default ``pathwise``
+        The handler that draws the guide's sites.
+    enumerate_missing : bool, default False
+        Give discrete sites of the model that the guide leaves out a variable to be summed over.
+
+    Returns
+    -------
+    model_trace, guide_trace : Trace
+        As of :func:`paired_traces`.
     """
     check_same_labels(model, guide)
     guide_trace = trace(draws(guide)).get_trace(*args, **kwargs)

@@ -94,7 +94,7 @@ class SteinGradient(ELBO):
             )
         self.temperature = temperature
 
-    def loss(self, model: Program, guide: Program, *args, **kwargs) -> Loss:
+    def loss(self, model: Program, guide: Program, /, *args, **kwargs) -> Loss:
         """Build the loss; see :class:`ELBO`."""
         model_trace, guide_trace = paired_traces(model, guide, *args, **kwargs)
         latents = model_trace.latent

@@ -24,7 +24,7 @@ from pymc_svi.handlers import Site, Trace
 from pymc_svi.handlers.core import Program
 from pymc_svi.objectives.base import ELBO, Loss
 from pymc_svi.objectives.held import density_with_params_held
-from pymc_svi.objectives.pairing import paired_traces
+from pymc_svi.objectives.pairing import traces_of_pair
 
 __all__ = ["Cost", "Trace_ELBO"]
 
@@ -133,7 +133,7 @@ class Trace_ELBO(ELBO):
             )
         self.kl_scale = kl_scale
 
-    def loss(self, model: Program, guide: Program, *args, **kwargs) -> Loss:
+    def loss(self, model: Program, guide: Program, /, *args, **kwargs) -> Loss:
         """Build the loss; see :class:`ELBO`."""
         weight, updates = self._kl_weight()
         one_by_one = self.num_particles > 1 and not self.vectorize_particles
@@ -162,8 +162,8 @@ class Trace_ELBO(ELBO):
         Loss
             The loss.
         """
-        model_trace, guide_trace = paired_traces(
-            model, guide, *args, draws=pathwise_or_score, **kwargs
+        model_trace, guide_trace = traces_of_pair(
+            model, guide, args, kwargs, draws=pathwise_or_score
         )
         held = None
         if self.sticking_the_landing:

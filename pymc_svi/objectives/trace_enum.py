@@ -22,7 +22,7 @@ from pymc_svi.handlers import Site, Trace
 from pymc_svi.handlers.core import Program
 from pymc_svi.handlers.log_prob import as_plain_tensor
 from pymc_svi.objectives.base import Loss
-from pymc_svi.objectives.pairing import paired_traces
+from pymc_svi.objectives.pairing import traces_of_pair
 from pymc_svi.objectives.trace_elbo import Cost, Trace_ELBO, is_latent_term
 
 __all__ = ["Sums", "TraceEnum_ELBO", "summed_out"]
@@ -80,8 +80,8 @@ class TraceEnum_ELBO(Trace_ELBO):
 
     def one_particle(self, model, guide, args, kwargs, weight) -> Loss:
         """Build the loss at one draw of the guide."""
-        model_trace, guide_trace = paired_traces(
-            model, guide, *args, draws=_summed_or_drawn, enumerate_missing=True, **kwargs
+        model_trace, guide_trace = traces_of_pair(
+            model, guide, args, kwargs, draws=_summed_or_drawn, enumerate_missing=True
         )
         sums = Sums(model_trace, guide_trace)
         if not sums.factors.summed and not sums.chains:
@@ -139,10 +139,10 @@ def _check_drawn_sites(guide_trace: Trace) -> None:
                     )
 
 
-def summed_out(model: Program, guide: Program, *args, **kwargs) -> Sums:
+def summed_out(model: Program, guide: Program, /, *args, **kwargs) -> Sums:
     """Run a pair of programs; return their sums."""
-    traces = paired_traces(
-        model, guide, *args, draws=_summed_or_drawn, enumerate_missing=True, **kwargs
+    traces = traces_of_pair(
+        model, guide, args, kwargs, draws=_summed_or_drawn, enumerate_missing=True
     )
     return Sums(*traces, with_fields=True)
 

@@ -81,7 +81,7 @@ class TraceGraph_ELBO(Trace_ELBO):
     # The averages of the loss that is being built, by site: its particles share them.
     _averages: dict[str, Variable]
 
-    def loss(self, model: Program, guide: Program, *args, **kwargs) -> Loss:
+    def loss(self, model: Program, guide: Program, /, *args, **kwargs) -> Loss:
         """Build the loss; see :class:`ELBO`."""
         self._averages = {}
         return super().loss(model, guide, *args, **kwargs)

@@ -102,7 +102,7 @@ class ReweightedWakeSleep(MultiSample):
         self.insomnia = insomnia
         self.num_sleep_particles = num_sleep_particles or num_particles
 
-    def loss(self, model: Program, guide: Program, *args, **kwargs) -> Loss:
+    def loss(self, model: Program, guide: Program, /, *args, **kwargs) -> Loss:
         """Build the loss; see :class:`ELBO`."""
         awake = super().loss(model, guide, *args, **kwargs)
         if self.insomnia == 1:

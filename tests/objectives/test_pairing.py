@@ -18,7 +18,11 @@ from pymc_svi import (
     SVI,
     Predictive,
     RenyiELBO,
+    Trace_ELBO,
     Trace_MMD,
+    TraceEnum_ELBO,
+    TraceGraph_ELBO,
+    TraceMeanField_ELBO,
     constraints,
     deterministic,
     factor,
@@ -581,3 +585,21 @@ def test_a_loop_that_draws_a_site_anew_is_refused(front_end):
     message = r"law of site 'y' has a loop .* refers to a draw \(of 'm'\) without.*non_sequences="
     with pytest.raises(PairingError, match=message):
         pair(front_end(functools.partial(model, False)), guide)
+
+
+@pytest.mark.parametrize("name", ["model", "guide", "draws", "program", "loss", "args", "first"])
+@pytest.mark.parametrize(
+    "objective",
+    [Trace_ELBO(), TraceMeanField_ELBO(), TraceGraph_ELBO(), TraceEnum_ELBO(), RenyiELBO(0.5, 2)],
+    ids=lambda objective: type(objective).__name__,
+)
+def test_arguments_of_programs_have_any_names(name, objective):
+    def model(**data):
+        mu = pm.Normal("mu", 0.0, 1.0)
+        pm.Normal("y", mu, 1.0, observed=data[name])
+
+    def guide(**data):
+        pm.Normal("mu", param("loc", 0.0), 1.0)
+
+    loss = objective.loss(model, guide, **{name: np.zeros(2)})
+    assert loss.value.ndim == 0
