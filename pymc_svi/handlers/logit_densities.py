@@ -108,7 +108,7 @@ def _bernoulli(value: Variable, logits: Variable) -> Variable:
 
 def _bernoulli_probit(value: Variable, probit: Variable) -> Variable:
     outside = pt.or_(pt.lt(value, 0), pt.gt(value, 1))
-    return pt.switch(outside, -np.inf, _log_normal_cdf((2 * value - 1) * probit))
+    return pt.switch(outside, -np.inf, _log_normal_cdf(pt.switch(value, probit, -probit)))
 
 
 def _binomial_probit(value: Variable, n: Variable, probit: Variable) -> Variable:
