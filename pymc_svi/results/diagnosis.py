@@ -16,7 +16,7 @@ from pymc_svi.errors import DataError, SiteError, sentence
 from pymc_svi.gradients.score_function import pathwise_or_score
 from pymc_svi.handlers import Trace
 from pymc_svi.handlers.core import Program
-from pymc_svi.objectives.pairing import paired_traces
+from pymc_svi.objectives.pairing import traces_of_pair
 from pymc_svi.objectives.trace_enum import Sums
 from pymc_svi.results.sampling import FixedParams, draw_function
 from pymc_svi.results.tree import site_dataset
@@ -196,8 +196,8 @@ def diagnose(
 ) -> Diagnosis:
     """Weigh draws of a fitted guide against the model; see :class:`Diagnosis`."""
     with FixedParams(params):
-        model_trace, guide_trace = paired_traces(
-            model, guide, *args, draws=pathwise_or_score, enumerate_missing=True, **kwargs
+        model_trace, guide_trace = traces_of_pair(
+            model, guide, args, kwargs, draws=pathwise_or_score, enumerate_missing=True
         )
     _refuse_minibatches(model_trace)
     latent = [site for site in model_trace.latent.values() if site.name in guide_trace]
