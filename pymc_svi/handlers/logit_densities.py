@@ -103,7 +103,8 @@ def _log_factorial(count: Variable) -> Variable:
 
 def _bernoulli(value: Variable, logits: Variable) -> Variable:
     outside = pt.or_(pt.lt(value, 0), pt.gt(value, 1))
-    return pt.switch(outside, -np.inf, value * logits - pt.softplus(logits))
+    # One product, which is also good at infinite logits.
+    return pt.switch(outside, -np.inf, -pt.softplus((1 - 2 * value) * logits))
 
 
 def _bernoulli_probit(value: Variable, probit: Variable) -> Variable:
@@ -113,7 +114,7 @@ def _bernoulli_probit(value: Variable, probit: Variable) -> Variable:
 
 def _binomial_probit(value: Variable, n: Variable, probit: Variable) -> Variable:
     log_p, log_q = _log_normal_cdf(probit), _log_normal_cdf(-probit)
-    return _in_binomial_support(value, n, value * log_p + (n - value) * log_q)
+    return _in_binomial_support(value, n, _times(value, log_p) + _times(n - value, log_q))
 
 
 def _log_normal_cdf(x: Variable) -> Variable:
@@ -127,7 +128,15 @@ def _log_normal_cdf(x: Variable) -> Variable:
 
 
 def _binomial(value: Variable, n: Variable, logits: Variable) -> Variable:
-    return _in_binomial_support(value, n, value * logits - n * pt.softplus(logits))
+    # What is counted is the less likely outcome, whose logit may be minus infinity only.
+    likely = pt.gt(logits, 0)
+    count, logits = pt.switch(likely, n - value, value), pt.switch(likely, -logits, logits)
+    return _in_binomial_support(value, n, _times(count, logits) - n * pt.softplus(logits))
+
+
+def _times(count: Variable, log_p: Variable) -> Variable:
+    """Return the log-probability of some outcomes: an outcome that has not come counts nothing."""
+    return pt.switch(pt.eq(count, 0), 0.0, count * log_p)
 
 
 def _in_binomial_support(value: Variable, n: Variable, log_prob: Variable) -> Variable:
@@ -150,8 +159,7 @@ def _categorical(value: Variable, logits: Variable) -> Variable:
 
 def _multinomial(value: Variable, n: Variable, logits: Variable) -> Variable:
     log_p = pt.special.log_softmax(logits, axis=-1)
-    # An outcome that has not come counts nothing, even if it cannot come.
-    each = pt.switch(pt.eq(value, 0), 0.0, value * log_p) - _log_factorial(value)
+    each = _times(value, log_p) - _log_factorial(value)
     outside = pt.or_(pt.any(pt.lt(value, 0), axis=-1), pt.neq(pt.sum(value, axis=-1), n))
     log_prob = _log_factorial(n) + pt.sum(each, axis=-1)
     return check_parameters(pt.switch(outside, -np.inf, log_prob), n >= 0, msg="n >= 0")

@@ -44,8 +44,8 @@ def test_a_binomial(count):
         [logits], [rv_log_prob(pm.Binomial.dist(7, logit_p=logits), value)]
     )(LOGITS)
     ways = gammaln(8) - gammaln(count + 1) - gammaln(8 - count)
-    softplus = np.logaddexp(0, LOGITS)
-    np.testing.assert_allclose(found, ways + count * LOGITS - 7 * softplus, rtol=1e-12)
+    hits, misses = count * np.logaddexp(0, -LOGITS), (7 - count) * np.logaddexp(0, LOGITS)
+    np.testing.assert_allclose(found, ways - hits - misses, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("n", [None, 3])
@@ -70,6 +70,25 @@ def test_probits(n):
         np.testing.assert_allclose(
             slope, hits * hazard[0] - misses * hazard[1], rtol=1e-7, atol=1e-300
         )
+
+
+@pytest.mark.parametrize("n", [None, 4])
+@pytest.mark.parametrize("to_p", [pm.math.sigmoid, pm.math.invprobit], ids=["logit", "probit"])
+def test_what_is_impossible_or_certain_by_infinite_logits(to_p, n):
+    """As where a model excludes an outcome: ``pt.switch(alive, logit, -np.inf)``."""
+    x = pt.vector("x")
+    inner = pt.switch(np.arange(6) < 4, [-np.inf, -np.inf, np.inf, np.inf, 0, 0], x)
+    p = to_p(inner)
+    rv = pm.Bernoulli.dist(p) if n is None else pm.Binomial.dist(n, p)
+    most = n or 1
+    value = np.array([0, most, 0, most, 0, most])
+    log_prob = rv_log_prob(rv, pt.as_tensor(value))
+    slope = pytensor.grad(log_prob[[0, 3, 4, 5]].sum(), x)
+    found, slope = pytensor.function([x], [log_prob, slope])(np.zeros(6))
+    half = most * np.log(0.5)
+    np.testing.assert_allclose(found, [0.0, -np.inf, -np.inf, 0.0, half, half], atol=1e-12)
+    at_zero = most * (0.5 if to_p is pm.math.sigmoid else np.sqrt(2 / np.pi))
+    np.testing.assert_allclose(slope, [0, 0, 0, 0, -at_zero, at_zero], rtol=1e-6, atol=1e-12)
 
 
 def test_what_only_resembles_a_probit_is_left_to_pymc():
