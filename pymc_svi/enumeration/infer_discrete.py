@@ -88,8 +88,9 @@ class infer_discrete(Handler):
         # gives no value.
         outside = tuple(h for h in STACK.get() if not isinstance(h, trace | uncondition))
         token = STACK.set((summed(unless=()), *outside))
+        names = _names_here(self.program)
         try:
-            traced = trace(self.program).get_trace(*args, **kwargs)
+            traced = trace(names).get_trace(*args, **kwargs)
         finally:
             STACK.reset(token)
         following = _drawn_after_the_sums(traced)
@@ -100,8 +101,24 @@ class infer_discrete(Handler):
         }
         sites = [s for s in traced.sites("sample", "factor") if s.name not in following]
         values |= posterior_draw(Factors(traced), sites, self.temperature)
-        with substitute(data=values):
+        with substitute(data={names.of(name): value for name, value in values.items()}):
             return run_program(self.program, *args, **kwargs)
+
+
+class _names_here(Handler):
+    """Keep the names that sites have before handlers around rename them, as ``scope`` does."""
+
+    def __init__(self, program: Program | None = None):
+        super().__init__(program)
+        self._seen: list[tuple[Site, str]] = []
+
+    def process_message(self, site: Site) -> None:
+        """Keep the name."""
+        self._seen.append((site, site.name))
+
+    def of(self, name: str) -> str:
+        """Return what a site is called here, by its name in a trace."""
+        return next((here for site, here in self._seen if site.name == name), name)
 
 
 def _drawn_after_the_sums(traced: Trace) -> dict[str, Site]:

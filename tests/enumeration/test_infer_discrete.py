@@ -65,6 +65,21 @@ def test_handlers_around_condition_the_posterior():
     np.testing.assert_array_equal(traced["z"].value.eval(), best)
 
 
+def test_a_scope_around_keeps_the_posterior():
+    def model():
+        z = pm.Bernoulli("z", [0.01, 0.99])
+        pm.Normal("y", 10.0 * z, 1.0, observed=[9.0, 0.5])
+
+    for inner in (
+        infer_discrete(model, temperature=0),
+        infer_discrete(handlers.scope(model, prefix="a"), 0),
+    ):
+        outer = handlers.scope(handlers.scope(inner, prefix="b"), prefix="c")
+        traced = handlers.trace(outer).get_trace()
+        [name] = traced.latent
+        np.testing.assert_array_equal(traced[name].value.eval(), [1, 0])
+
+
 def test_continuous_sites_are_drawn_once_and_conditioned_on():
     def model():
         x = pm.Normal("x", 0.0, 10.0)
