@@ -62,8 +62,9 @@ def main() -> None:
         dtype = pytensor.config.floatX
         X, y = (array.astype(dtype, copy=False) for array in regression(given.rows))
         buffer_size = 50 * BATCH if given.how == "buffered" else None
+        shuffle = "once" if given.how == "once" else True
         loader = DataLoader(
-            {"X": X, "y": y}, batch_size=BATCH, drop_last=True, buffer_size=buffer_size
+            {"X": X, "y": y}, BATCH, shuffle, drop_last=True, buffer_size=buffer_size
         )
     trainer = Trainer(SVI(model, AutoNormal(model), optim.Adam(0.01)), loader)
     trainer.fit(n=10, random_seed=0)

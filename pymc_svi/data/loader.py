@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -52,8 +53,11 @@ class DataLoader:
         one and is called for each epoch.
     batch_size : int, optional
         Number of rows in a batch; all rows if not given. The batches of a stream have their own.
-    shuffle : bool, default True
+    shuffle : bool or "once", default True
         Shuffle the rows anew in every epoch, in which each row comes once. Streams keep their order.
+        ``"once"`` shuffles a copy of arrays in memory [1]_ and reads it in that order, each epoch
+        from another row on: rows that lie side by side take no longer to arrive from memory for
+        ten million rows than for ten thousand. A row then has the same neighbours in each epoch.
     seed : int, optional
         Seed of the order; the seed of the fit if not given.
     drop_last : bool, default False
@@ -83,6 +87,11 @@ class DataLoader:
         If the arrays differ in their number of rows, a batch is larger than the data, or
         ``total_size`` contradicts them.
 
+    References
+    ----------
+    .. [1] Mishchenko, Khaled and Richtarik (2020), Random Reshuffling: Simple Analysis with Vast
+       Improvements, which has the same rates of convergence for both.
+
     Examples
     --------
     >>> import numpy as np
@@ -101,7 +110,7 @@ class DataLoader:
         self,
         data: Any,
         batch_size: int | None = None,
-        shuffle: bool = True,
+        shuffle: bool | Literal["once"] = True,
         seed: int | None = None,
         drop_last: bool = False,
         total_size: int | None = None,
@@ -112,7 +121,8 @@ class DataLoader:
         buffer_size: int | None = None,
     ):
         self.batch_size = None if batch_size is None else positive_whole(batch_size, "batch_size")
-        self.shuffle = checked_flag(shuffle, "shuffle")
+        once = isinstance(shuffle, str) and shuffle == "once"
+        self.shuffle: bool | str = shuffle if once else checked_flag(shuffle, "shuffle")
         self.drop_last = checked_flag(drop_last, "drop_last")
         self.seed = checked_seed(seed)
         self.prefetch = checked_flag(prefetch, "prefetch")
@@ -152,6 +162,15 @@ class DataLoader:
         if names is not None:
             names = checked_names(names)
             tables = _with_names(data, tables, names)
+        on_disk = bool(tables) and all(map(_is_on_disk, (tables or {}).values()))
+        if self.shuffle == "once" and (tables is None or on_disk):
+            raise DataError(
+                sentence(
+                    'shuffle="once" is for arrays in memory, of which it makes a copy',
+                    found=f"an object of type {type(data).__name__}",
+                    fix="Load it into memory, or write it in another order",
+                )
+            )
         if tables is None:
             if buffer_size is not None:
                 raise DataError(
@@ -173,17 +192,25 @@ class DataLoader:
                 )
             batches = data if hasattr(data, "__iter__") else Restarted(data)
             self.source = Stream(batches, names)
-        elif all(_is_on_disk(array) for array in tables.values()) and tables:
+        elif on_disk:
             for name, array in tables.items():
                 if not array.shape or not array.shape[0]:
                     raise DataError(sentence(f"{name!r} has no rows", found=f"shape {array.shape}"))
             size = self.batch_size or int(next(iter(tables.values())).shape[0])
             self.batch_size = size
             block = buffer_size or _rows_in_buffer(size)
-            self.source = RowSource(tables, size, self.shuffle, self.drop_last, block)
+            self.source = RowSource(tables, size, bool(self.shuffle), self.drop_last, block)
             self.buffer_size = self.source.buffer_size
         else:
             self.arrays = checked_arrays(tables)
+            if self.shuffle == "once" and buffer_size is not None:
+                raise DataError(
+                    sentence(
+                        'shuffle="once" has no blocks: rows are shuffled as a whole',
+                        found=f"buffer_size={buffer_size}",
+                        fix="Leave one of the two out",
+                    )
+                )
             if buffer_size is not None and buffer_size < length_of(self.arrays):
                 self.buffer_size = max(buffer_size, self.batch_size or 1)
 
@@ -377,10 +404,50 @@ class DataLoader:
         stop = self.total_size if stop is None else stop
         if not self.shuffle:
             return np.arange(start, stop)
+        if self.shuffle == "once":
+            positions = (np.arange(start, stop) + self.first_position(epoch)) % self.total_size
+            return self.order_of_copy(seed)[positions]
         words = [self.seed if self.seed is not None else seed, epoch]
         if self.buffer_size is not None:
             return rows_in_blocks(self.total_size, self.buffer_size, words, start, stop)
         return rows_in_order(self.total_size, np.random.SeedSequence(words), start, stop)
+
+    def order_of_copy(self, seed: int = 0) -> np.ndarray:
+        """Return the order of all rows that are shuffled once.
+
+        Parameters
+        ----------
+        seed : int, default 0
+            The seed, if the loader has none of its own.
+
+        Returns
+        -------
+        numpy.ndarray
+            The numbers of the rows.
+        """
+        words = [self.seed if self.seed is not None else seed]
+        return rows_in_order(self.total_size, np.random.SeedSequence(words), 0, self.total_size)
+
+    def first_position(self, epoch: Any) -> Any:
+        """Return where an epoch begins in rows that are shuffled once.
+
+        Parameters
+        ----------
+        epoch : int or TensorVariable
+            The epoch, counted from 0.
+
+        Returns
+        -------
+        int or TensorVariable
+            The position. Two epochs have hardly ever the same batches.
+        """
+        # The golden section comes least close to where it has been before. Steps of it go through all
+        # rows, and not in whole batches.
+        n, size = self.total_size, self.batch_size or 1
+        stride = round(n * 0.6180339887498949)
+        while math.gcd(stride, n) > 1 or (size > 1 and stride % size == 0):
+            stride += 1
+        return epoch * stride % self.total_size
 
     def batches(self, epoch: int = 0, seed: int = 0) -> Iterator[Batch]:
         """Yield the batches of one epoch, checked.

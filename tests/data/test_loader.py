@@ -62,6 +62,48 @@ def test_frames_and_datasets_are_read_by_column():
         np.testing.assert_array_equal(rows(loader), Y)
 
 
+def test_rows_that_are_shuffled_once_keep_their_neighbours_and_change_their_batches():
+    loader = DataLoader({"y": np.arange(103)}, 5, "once", seed=4)
+    epochs = [np.concatenate([b["y"] for b in loader.batches(epoch)]) for epoch in range(20)]
+    beginnings = set()
+    for epoch, rows in enumerate(epochs):
+        np.testing.assert_array_equal(np.sort(rows), np.arange(103))
+        np.testing.assert_array_equal(rows, loader.order(epoch))
+        np.testing.assert_array_equal(rows[7:30], loader.order(epoch, start=7, stop=30))
+        turned = np.roll(rows, -int(np.flatnonzero(rows == epochs[0][0])[0]))
+        np.testing.assert_array_equal(turned, epochs[0])
+        beginnings |= set(rows[::5].tolist())
+    assert len(beginnings) == 103  # batches begin anywhere
+    assert not np.array_equal(epochs[0], np.arange(103))
+    other = DataLoader({"y": np.arange(103)}, 5, "once")
+    assert not np.array_equal(other.order(0, seed=1), other.order(0, seed=2))
+
+
+@pytest.mark.parametrize(("n_rows", "batch_size"), [(103, 5), (100, 10), (8, 3), (2_049, 256)])
+def test_rows_that_are_shuffled_once_are_left_out_equally_often(n_rows, batch_size):
+    loader = DataLoader({"y": np.arange(n_rows)}, batch_size, "once", seed=0, drop_last=True)
+    used = len(loader) * batch_size
+    counts = np.zeros(n_rows)
+    n_epochs = 20 * n_rows
+    for epoch in range(n_epochs):
+        first = loader.first_position(epoch)
+        counts[(first + np.arange(used, n_rows)) % n_rows] += 1
+    expected = n_epochs * (n_rows - used) / n_rows
+    np.testing.assert_array_equal(counts, expected)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: DataLoader([{"y": Y}], shuffle="once"), "once.* is for arrays in memory.*list"),
+        (lambda: DataLoader({"y": Y}, 5, "once", buffer_size=8), "has no blocks.*buffer_size=8"),
+    ],
+)
+def test_what_cannot_be_shuffled_once_is_told(make, message):
+    with pytest.raises(DataError, match=message):
+        make()
+
+
 @pytest.mark.parametrize("drop_last", [True, False])
 def test_arrays_in_memory_are_shuffled_within_blocks(drop_last):
     values = np.random.default_rng(1).normal(size=(103, 2))

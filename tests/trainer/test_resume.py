@@ -59,7 +59,7 @@ def parquet(folder):
     return DataLoader.from_parquet(folder, batch_size=5, buffer_size=12)
 
 
-@pytest.mark.parametrize("kind", ["shuffled", "in blocks", "in order", "stream", "parquet"])
+@pytest.mark.parametrize("kind", ["shuffled", "once", "in blocks", "in order", "stream", "parquet"])
 def test_a_resumed_fit_has_the_numbers_of_an_unbroken_one(tmp_path, kind):
     def make(folder=None):
         if kind == "parquet":
@@ -68,7 +68,7 @@ def test_a_resumed_fit_has_the_numbers_of_an_unbroken_one(tmp_path, kind):
             return trainer(folder, data=stream())
         if kind == "in blocks":
             return trainer(folder, data=DataLoader({"y": Y}, batch_size=10, buffer_size=22))
-        return trainer(folder, shuffle=kind == "shuffled")
+        return trainer(folder, shuffle="once" if kind == "once" else kind == "shuffled")
 
     whole = make().fit(n=75, random_seed=3)
     make(tmp_path).fit(n=37, random_seed=3)
@@ -81,11 +81,13 @@ def test_resuming_without_a_checkpoint_starts_anew(tmp_path):
     assert first.losses.shape == (5,)
 
 
-def test_one_trainer_fits_twice_with_the_numbers_of_two():
-    once = trainer()
-    a, b = once.fit(n=20, random_seed=1), once.fit(n=20, random_seed=2)
-    assert_same(a, trainer().fit(n=20, random_seed=1))
-    assert_same(b, trainer().fit(n=20, random_seed=2))
+@pytest.mark.parametrize("shuffle", [True, "once"])
+def test_one_trainer_fits_twice_with_the_numbers_of_two(shuffle):
+    both = trainer(shuffle=shuffle)
+    a, b = both.fit(n=20, random_seed=1), both.fit(n=20, random_seed=2)
+    assert_same(a, trainer(shuffle=shuffle).fit(n=20, random_seed=1))
+    assert_same(b, trainer(shuffle=shuffle).fit(n=20, random_seed=2))
+    assert not np.array_equal(a.losses, b.losses)
 
 
 def test_one_trainer_fits_twice_from_files_with_the_numbers_of_two(tmp_path):
@@ -109,7 +111,13 @@ def test_compiled_steps_see_the_rows_that_the_loader_gives(tmp_path):
 
     loaders = [
         DataLoader({"y": Y}, **{"batch_size": 7, **options})
-        for options in ({}, {"batch_size": 10, "drop_last": True}, {"shuffle": False})
+        for options in (
+            {},
+            {"batch_size": 10, "drop_last": True},
+            {"shuffle": False},
+            {"shuffle": "once"},
+            {"shuffle": "once", "batch_size": 10, "drop_last": True},
+        )
     ]
     for loader in [*loaders, parquet(tmp_path)]:
         feed = feed_of(loader, 5)

@@ -134,7 +134,7 @@ def losses_and_gradients(model, guide, loader, loss=None):
     return found
 
 
-@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("shuffle", [False, True, "once"])
 @pytest.mark.parametrize("batch_size", [5, 4, 3])
 @pytest.mark.parametrize("case", [c for c in CASES if c != "local latents"])
 def test_batches_average_to_the_full_loss_and_gradient(case, batch_size, shuffle):

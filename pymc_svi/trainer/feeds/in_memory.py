@@ -10,6 +10,7 @@ import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
 
 from pymc_svi.data import DataLoader
+from pymc_svi.data.checks import Batch
 from pymc_svi.trainer.feeds.base import placeholder
 from pymc_svi.trainer.feeds.reader import Part, ReadAheadFeed
 
@@ -32,13 +33,15 @@ class InMemoryFeed(ReadAheadFeed):
         self.rows = None if self.ragged else size
         self.usual_rows = total / self.steps_an_epoch if self.ragged else size
         self.whole = size == total
-        self.shuffled = loader.shuffle and not self.whole
+        self.shuffled = loader.shuffle is True and not self.whole
+        self.shuffled_once = loader.shuffle == "once" and not self.whole
+        arrays = self._shuffled_copies() if self.shuffled_once else loader.arrays
         self.full = {
             name: pytensor.shared(array, name=f"data/{name}", shape=array.shape, borrow=True)
-            for name, array in loader.arrays.items()
+            for name, array in arrays.items()
         }
         first_rows = loader.order(0, seed, 0, size) if self.shuffled else slice(size)
-        self.first = {name: array[first_rows] for name, array in loader.arrays.items()}
+        self.first = {name: array[first_rows] for name, array in arrays.items()}
         self.placeholders = {
             name: placeholder(name, array, self.rows) for name, array in self.first.items()
         }
@@ -63,7 +66,7 @@ class InMemoryFeed(ReadAheadFeed):
             else:
                 rows = self.table[step]
             return {name: array[rows] for name, array in self.full.items()}
-        start, stop = self._bounds(self.counter % self.steps_an_epoch)
+        start, stop = self._bounds()
         sliced = {name: array[start:stop] for name, array in self.full.items()}
         if self.rows is None:
             return sliced
@@ -76,9 +79,33 @@ class InMemoryFeed(ReadAheadFeed):
         epoch = step // self.steps_an_epoch
         return epoch * self.total + step % self.steps_an_epoch * self.size
 
-    def _bounds(self, number: Variable) -> tuple[Variable, Variable]:
-        start = number * self.size
-        return start, pt.minimum(start + self.size, self.total)
+    def _bounds(self) -> tuple[Variable, Variable]:
+        """Return where the rows of a step begin and end, if they lie side by side."""
+        start = self.counter % self.steps_an_epoch * self.size
+        stop = pt.minimum(start + self.size, self.total)
+        if not self.shuffled_once:
+            return start, stop
+        first = self.loader.first_position(self.counter // self.steps_an_epoch)
+        begin = (first + start) % self.total
+        return begin, begin + (stop - start)
+
+    def _shuffled_copies(self) -> Batch:
+        """Return the arrays in the order of a seed, with the first rows once more at their end.
+
+        An epoch begins anywhere, and a batch that goes beyond the end goes on with the first rows.
+        """
+        assert self.loader.arrays is not None
+        order = self.loader.order_of_copy(self.seed)
+        rows = np.concatenate([order, order[: self.size - 1]])
+        return {name: array[rows] for name, array in self.loader.arrays.items()}
+
+    def start_anew(self, seed: int) -> None:
+        """Go back to the beginning, with the order of a seed."""
+        another = seed != self.seed
+        super().start_anew(seed)
+        if self.shuffled_once and another:
+            for name, array in self._shuffled_copies().items():
+                self.full[name].set_value(array, borrow=True)
 
     def prepare(self, step: int, n_steps: int) -> int:
         """Load the order of the rows of the steps to come."""
