@@ -121,8 +121,7 @@ class DataLoader:
         buffer_size: int | None = None,
     ):
         self.batch_size = None if batch_size is None else positive_whole(batch_size, "batch_size")
-        once = isinstance(shuffle, str) and shuffle == "once"
-        self.shuffle: bool | str = shuffle if once else checked_flag(shuffle, "shuffle")
+        self.shuffle: bool | str = _checked_shuffle(shuffle)
         self.drop_last = checked_flag(drop_last, "drop_last")
         self.seed = checked_seed(seed)
         self.prefetch = checked_flag(prefetch, "prefetch")
@@ -500,6 +499,20 @@ class DataLoader:
             f"DataLoader({kind}, total_size={self._total_size}, batch_size={self.batch_size}, "
             f"shuffle={self.shuffle})"
         )
+
+
+def _checked_shuffle(shuffle: Any) -> bool | str:
+    if isinstance(shuffle, str):
+        if shuffle != "once":
+            raise ValueError(
+                sentence(
+                    "DataLoader: shuffle is one of three values",
+                    found=repr(shuffle),
+                    expected='True, False or "once"',
+                )
+            )
+        return shuffle
+    return checked_flag(shuffle, "shuffle")
 
 
 def _rows_in_buffer(batch_size: int) -> int:

@@ -118,9 +118,10 @@ def _binomial_probit(value: Variable, n: Variable, probit: Variable) -> Variable
 
 
 def _log_normal_cdf(x: Variable) -> Variable:
-    """Return the logarithm of the standard normal's distribution function, with a finite gradient anywhere."""
+    """Return the logarithm of the standard normal's distribution function."""
+    # PyMC's ``normal_lcdf`` has the root of 2 in single precision.
     one, root = (np.asarray(number, dtype=x.type.dtype) for number in (1.0, np.sqrt(0.5)))
-    # Each formula is computed where it is good only: elsewhere its gradient is not a number.
+    # Each formula is computed where it is good only: the first is infinite far on the other side.
     in_tail = pt.lt(x, -one)
     tail, rest = pt.switch(in_tail, x, -one), pt.switch(in_tail, -one, x)
     log_tail = pt.log(pt.erfcx(-tail * root) / 2) - tail**2 / 2

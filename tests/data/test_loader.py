@@ -104,6 +104,11 @@ def test_what_cannot_be_shuffled_once_is_told(make, message):
         make()
 
 
+def test_a_misspelt_way_of_shuffling_is_told():
+    with pytest.raises(ValueError, match="shuffle is one of three values.*'twice'.*\"once\""):
+        DataLoader({"y": Y}, 5, "twice")
+
+
 @pytest.mark.parametrize("drop_last", [True, False])
 def test_arrays_in_memory_are_shuffled_within_blocks(drop_last):
     values = np.random.default_rng(1).normal(size=(103, 2))
@@ -710,7 +715,7 @@ def test_from_parquet_says_how_columns_are_written(columns, tmp_path):
 
 
 def test_mistakes_in_what_is_passed_are_told_apart():
-    for name in ("shuffle", "drop_last", "prefetch"):
+    for name in ("drop_last", "prefetch"):
         with pytest.raises(TypeError, match=f"{name} is True or False. Found: 'batch'"):
             DataLoader({"y": np.ones(3)}, **{name: "batch"})
     with pytest.raises(TypeError, match="are a DataLoader already"):
