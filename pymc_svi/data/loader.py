@@ -86,6 +86,8 @@ class DataLoader:
     DataError
         If the arrays differ in their number of rows, a batch is larger than the data, or
         ``total_size`` contradicts them.
+    ValueError
+        If ``shuffle`` is none of ``True``, ``False`` and ``"once"``.
 
     References
     ----------
