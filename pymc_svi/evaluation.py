@@ -10,6 +10,8 @@ from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
 from pytensor.link.basic import PerformLinker
 
+from pymc_svi.stack_traces import UNTRACED_CONSTANTS
+
 __all__ = ["evaluate", "evaluation_mode"]
 
 
@@ -34,7 +36,8 @@ def evaluation_mode() -> Mode:
     >>> double([1.0, 2.0])
     array([2., 4.])
     """
-    return Mode(linker=_NumpyLinker(), optimizer="fast_compile")
+    mode = Mode(linker=_NumpyLinker(), optimizer="fast_compile")
+    return mode.including(UNTRACED_CONSTANTS)
 
 
 class _NumpyLinker(PerformLinker):

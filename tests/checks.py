@@ -8,6 +8,7 @@ import pytensor
 from pymc.pytensorf import rewrite_pregrad
 
 from pymc_svi import SVI, Trace_ELBO
+from pymc_svi.engine.training import training_mode
 from pymc_svi.results.sampling import draw_function
 
 STANDARD_ERRORS = 3.5
@@ -47,12 +48,18 @@ def loss_draws(model, guide, *args, n: int, seed: int = 0, **settings) -> np.nda
     return draw_function({"loss": loss.value})(n, seed)["loss"]
 
 
-def gradient_draws(model, guide, *args, n: int, seed: int = 0, **settings) -> dict:
-    """Return ``n`` independent gradients of the loss in unconstrained space, by param."""
+def gradient_draws(
+    model, guide, *args, n: int, seed: int = 0, compiled: bool = False, **settings
+) -> dict:
+    """Return ``n`` independent gradients of the loss in unconstrained space, by param.
+
+    Compile them where an operation of the gradient would be a loop over the draws in Python.
+    """
     loss, store = built_loss(model, guide, *args, **settings)
     surrogate = rewrite_pregrad(loss.surrogate)
     gradients = pytensor.grad(surrogate, list(store.variables.values()))
-    return draw_function(dict(zip(store.variables, gradients, strict=True)))(n, seed)
+    outputs = dict(zip(store.variables, gradients, strict=True))
+    return draw_function(outputs, mode=training_mode() if compiled else None)(n, seed)
 
 
 def as_built(program, *args, coords=None) -> pm.Model:

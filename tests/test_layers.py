@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).parents[1] / "pymc_svi"
 # The layers from the bottom up, as names directly inside the package. A module imports from its
 # own layer or below; pymc_svi/__init__.py is above all of them.
 LAYERS = (
-    {"constraints", "optim", "errors", "evaluation", "config"},
+    {"constraints", "optim", "errors", "evaluation", "config", "stack_traces"},
     {"handlers", "primitives", "reparam"},
     {"gradients", "relaxed", "enumeration"},
     {"objectives", "guides"},

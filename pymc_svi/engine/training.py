@@ -53,6 +53,7 @@ from pymc_svi.gradients.rewritten import rewritten
 from pymc_svi.objectives import Loss
 from pymc_svi.optim import name_state
 from pymc_svi.primitives import seeded_inits
+from pymc_svi.stack_traces import UNTRACED_CONSTANTS
 
 __all__ = ["Feed", "Training", "training_mode"]
 
@@ -78,7 +79,7 @@ def training_mode(mode: Any = None) -> Mode:
             )
         )
     optimizer = mode.provided_optimizer.including(
-        "random_make_inplace", "local_check_parameter_to_ninf_switch"
+        "random_make_inplace", "local_check_parameter_to_ninf_switch", UNTRACED_CONSTANTS
     )
     mode = Mode(linker=mode.linker, optimizer=optimizer)
     mode = with_large_arrays_in_place(with_plain_logarithms(mode))

@@ -148,7 +148,7 @@ def test_pathwise_gradient_of_the_coin_has_the_same_mean_and_a_fortieth_of_the_v
         alpha = param("alpha", 15.0, constraint=constraints.positive)
         pm.Beta("p", alpha, param("beta", 15.0, constraint=constraints.positive))
 
-    draws = gradient_draws(coin, guide, n=20_000)
+    draws = gradient_draws(coin, guide, n=20_000, compiled=True)
     assert_mean(draws["alpha"], -1.0340734)
     assert draws["alpha"].var() < 419.3 / 40
 
