@@ -224,7 +224,7 @@ class Factors:
         value = pt.broadcast_to(
             value, (*shape, *(value.shape[n + i] for i in range(factor.log_prob.ndim)))
         )
-        plate_of = self._plates_of(factor)
+        plate_of = self.plates_of(factor)
         others = [n + axis for axis in range(factor.log_prob.ndim) if axis not in plate_of]
         if others:
             value = value.sum(axis=others)
@@ -337,7 +337,7 @@ class Factors:
                         return True
         return False
 
-    def _plates_of(self, factor: Factor) -> dict[int, int]:
+    def plates_of(self, factor: Factor) -> dict[int, int]:
         """Return the plate of each axis of a factor that is not its own affair."""
         found: dict[int, int] = {}
         for name, axes in self._axes(factor).items():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytensor
@@ -15,8 +16,8 @@ from pymc_svi.enumeration.chains import collapsed
 from pymc_svi.enumeration.factors import Factor, Factors, unsummed
 from pymc_svi.enumeration.law import Law
 from pymc_svi.enumeration.marking import is_enumerated, summed
-from pymc_svi.enumeration.tables import Table, eliminate, total
-from pymc_svi.errors import PairingError, sentence
+from pymc_svi.enumeration.tables import Table, eliminate, product, total
+from pymc_svi.errors import PairingError, SiteError, quoted, sentence
 from pymc_svi.gradients.score_function import pathwise_or_score, uses_score_function
 from pymc_svi.handlers import Site, Trace
 from pymc_svi.handlers.core import Program
@@ -147,6 +148,21 @@ def summed_out(model: Program, guide: Program, /, *args, **kwargs) -> Sums:
     return Sums(*traces, with_fields=True)
 
 
+class ByElement(NamedTuple):
+    """Log-probabilities of the elements of a site.
+
+    Attributes
+    ----------
+    value : TensorVariable
+        The log-probabilities.
+    axes : tuple of int
+        Which axes of the site its axes are; the elements along others belong together.
+    """
+
+    value: Variable
+    axes: tuple[int, ...]
+
+
 class Sums:
     """The factors of model and guide that depend on summed sites.
 
@@ -239,6 +255,43 @@ class Sums:
             found |= chain.probabilities(pytensor.grad(value, chain.field))
         return found
 
+    def by_element(self) -> dict[str, ByElement]:
+        """Return the log-probabilities of observed sites that depend on unguided ones.
+
+        Without scales; those of the elements that are independent given everything that is not
+        summed out.
+
+        Raises
+        ------
+        SiteError
+            If a sum has observed sites of which none can be told apart.
+        """
+        if chained := [c for c in self.chains if any(c.outer[n].observed for n in c.parts)]:
+            names = [n for n in chained[0].parts if chained[0].outer[n].observed]
+            raise SiteError(_not_by_element(names, chained[0].names, "all steps of a chain"))
+        found = {}
+        for group in self._groups():
+            observed = [factor for factor in group if factor.site.observed]
+            if not observed:
+                continue
+            names = [n for n in self.unguided if any(n in f.of for f in group)]
+            if len(observed) > 1:
+                sites = [factor.site.name for factor in observed]
+                raise SiteError(_not_by_element(sites, names, "several observed sites"))
+            [factor] = observed
+            plate_of = self.factors.plates_of(factor)
+            axes = tuple(sorted(plate_of))
+            tables = [replace(self.factors.table(f), scale=1.0) for f in group]
+            left = eliminate(tables, self.factors.variables(names), dict.fromkeys(names, 1.0))
+            joint = product(left)
+            shared = sorted(plate_of.values()) != sorted(joint.plates)
+            single = all(factor.log_prob.type.broadcastable)
+            if shared or not (axes or single):
+                raise SiteError(_not_by_element([factor.site.name], names, "all elements"))
+            order = [joint.plates.index(plate_of[axis]) for axis in axes]
+            found[factor.site.name] = ByElement(joint.value.dimshuffle(*order), axes)
+        return found
+
     def support_of(self, name: str) -> np.ndarray:
         """Return the values that a summed site can take."""
         for chain in self.chains:
@@ -290,6 +343,15 @@ class Sums:
         terms = pt.exp(log_q) * pt.switch(impossible, 0.0, value)
         summed_over = terms.sum(axis=list(range(len(variables))))
         return total(Table(summed_over, (), plates, table.scale))
+
+
+def _not_by_element(observed: list[str], summed_names: list[str], shared: str) -> str:
+    """Say that a sum is not one for each observation."""
+    return sentence(
+        f"The sum over {quoted(summed_names)} is shared by {shared} of {quoted(observed)}, whose "
+        "log-probabilities cannot be told apart",
+        fix=f"Pass samples of {quoted(summed_names)}, which result.sample_posterior() draws too",
+    )
 
 
 def _named(group: list[Factor]) -> Site:

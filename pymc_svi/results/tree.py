@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ def site_dataset(
     traced: Trace,
     sample_dims: Sequence[str] = (),
     sample_shape: tuple[int, ...] = (1, -1),
+    axes: Mapping[str, Sequence[int]] = MappingProxyType({}),
 ) -> xr.Dataset:
     """Return values of sites as a dataset.
 
@@ -43,16 +45,15 @@ def site_dataset(
         ("chain", "draw") for draws; empty for single values.
     sample_shape : tuple of int, default (1, -1)
         Numbers of chains and draws; one chain by default.
+    axes : dict of str to sequence of int, optional
+        Which axes of its site a value has, where these are not the first.
     """
     n_leading = 1 if sample_dims else 0
-    dims: dict[Any, Any] = {
-        name: [
-            dim or f"{name}_dim_{i}"
-            for i, dim in enumerate((traced[name].dims or ())[: value.ndim - n_leading])
-        ]
-        for name, value in values.items()
-        if traced[name].dims
-    }
+    dims: dict[Any, Any] = {}
+    for name, value in values.items():
+        if own := traced[name].dims:
+            which = axes.get(name, range(min(len(own), value.ndim - n_leading)))
+            dims[name] = [own[axis] or f"{name}_dim_{axis}" for axis in which]
     known = traced.model.coords if traced.model is not None else {}
     coords: dict[Any, Any] = {
         dim: np.asarray(known[dim])
