@@ -22,6 +22,7 @@ from pymc_svi.engine import (
     training_mode,
 )
 from pymc_svi.engine.loop import check_data, run_steps
+from pymc_svi.engine.missing_places import naming_places
 from pymc_svi.errors import PairingError, StateError, quoted, sentence
 from pymc_svi.guides.guide_model import GuideModel, UnconstrainedGuide
 from pymc_svi.handlers.calls import check_call, telling_data
@@ -299,7 +300,8 @@ class SVI:
         """
         training = self.training_for(Arguments(args, kwargs), to_learn=False)
         training.load(state)
-        return float(training.evaluate())
+        with naming_places([training.value], "The loss"):
+            return float(training.evaluate())
 
     def sample_gradients(
         self,

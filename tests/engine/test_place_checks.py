@@ -106,10 +106,12 @@ def test_a_label_that_a_loop_of_the_model_looks_up_is_an_error():
 
 
 def test_labels_that_are_too_large_are_named_after_the_fit_too():
-    result = SVI(model, AutoNormal(model)).run(2, GROUP, Y, random_seed=0, progressbar=False)
+    svi = SVI(model, AutoNormal(model))
+    result = svi.run(2, GROUP, Y, random_seed=0, progressbar=False)
     samples = result.sample_posterior(5, random_seed=1)
     message = "Index 3 is out of bounds for an axis with 3: 'group'. Labels count from 0"
     for call in (
+        lambda: svi.evaluate(result.state, GROUP + 1, Y),
         lambda: result.diagnose(100, GROUP + 1, Y),
         lambda: result.sample_posterior_predictive(GROUP + 1, None, draws=5),
         lambda: result.sample_posterior_predictive(group=GROUP + 1, y=None, draws=200),

@@ -26,6 +26,7 @@ from pymc_svi import (
     constraints,
     deterministic,
     factor,
+    handlers,
     param,
     plate,
     sample,
@@ -82,6 +83,18 @@ def two_latents():
     slope = pm.Normal("slope")
     pm.Normal("intercept")
     pm.Normal("y", slope, observed=1.0)
+
+
+def test_a_latent_that_got_a_value_otherwise_than_as_data_is_told_apart():
+    def guide():
+        pm.Normal("slope", learned())
+
+    for model in (two_latents, as_built(two_latents)):
+        with pytest.raises(PairingError) as caught:
+            pair(handlers.substitute(model, data={"intercept": 1.0}), guide)
+        message = str(caught.value)
+        assert "'intercept' got a value, as by handlers.substitute, but stayed latent." in message
+        assert message.endswith("handlers.condition makes data of it.")
 
 
 def test_a_latent_that_the_guide_misses_is_named_with_the_way_out():
