@@ -75,6 +75,16 @@ class Chain:
             now.add(site)
         self.factors = Factors(before, now)
         self.found = self.factors.of(now.sites("sample", "factor"))
+        for factor in self.found:
+            if factor.weights:
+                raise PairingError(
+                    sentence(
+                        f"scan: site {factor.site.name!r} has a total_size, and belongs to a chain that is "
+                        "summed out as a whole",
+                        fix="Leave it out, and put the whole loop under handlers.scale(scale=total / rows), "
+                        "or let a Trainer with a DataLoader weight the rows of its batches",
+                    )
+                )
         self._arrange()
 
     def _standing_for(self, name: str, as_name: str, placeholder: Variable) -> Site:

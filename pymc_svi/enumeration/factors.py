@@ -15,25 +15,27 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
-from pytensor.graph.basic import Variable
+from pymc.variational.minibatch_rv import MinibatchRandomVariable
+from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.traversal import ancestors
+from pytensor.tensor import NoneConst
 
 from pymc_svi.enumeration.body import vectorized
 from pymc_svi.enumeration.marking import is_enumerated
 from pymc_svi.enumeration.supports import support_of
-from pymc_svi.enumeration.tables import Table, clash, does_not_factorise
+from pymc_svi.enumeration.tables import Table, clash, does_not_factorise, same_scale, times
 from pymc_svi.errors import PairingError, sentence
 from pymc_svi.gradients.independence import follow_axes
 from pymc_svi.gradients.named_dims import without_named_dims
 from pymc_svi.handlers import Site, Trace
-from pymc_svi.handlers.log_prob import scaled_and_masked
+from pymc_svi.handlers.log_prob import rv_log_prob, scaled_and_masked
 from pymc_svi.handlers.values import describe_shape
 
 __all__ = ["Factor", "Factors", "Summed"]
@@ -54,11 +56,14 @@ class Factor:
         Elementwise, masked but not scaled.
     of : tuple of str
         The summed sites that it depends on.
+    weights : dict of int to number or Variable
+        For axes along which the site has a ``total_size``, what an element counts for.
     """
 
     site: Site
     log_prob: Variable
     of: tuple[str, ...]
+    weights: Mapping[int, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -174,12 +179,13 @@ class Factors:
         found = []
         for site in sites:
             # Named dims first: what vectorises and follows axes knows tensors only.
-            [log_prob] = without_named_dims([site.log_prob_of_values])
+            unweighted, weights = _without_total_size(site)
+            [log_prob] = without_named_dims([unweighted])
             above = set(ancestors([log_prob], blockers=list(self._by_placeholder)))
             names = tuple(n for p, n in self._by_placeholder.items() if p in above)
             if names:
                 _check_one_scale(site)
-                found.append(Factor(site, self._masked(site, log_prob), names))
+                found.append(Factor(site, self._masked(site, log_prob), names, weights))
         self._factors += found
         return found
 
@@ -231,7 +237,11 @@ class Factors:
         left = [plate_of[axis] for axis in sorted(plate_of)]
         order = np.argsort(left).tolist()
         value = value.dimshuffle(*range(n), *(n + i for i in order))
-        return Table(value, factor.of, tuple(sorted(left)), factor.site.scale)
+        scale = self._weighted(factor.site.scale, plate_of.values())
+        for axis, weight in factor.weights.items():
+            if axis not in plate_of:
+                scale = times(scale, weight)
+        return Table(value, factor.of, tuple(sorted(left)), scale)
 
     def variables(self, names: Iterable[str]) -> dict[str, tuple[int, ...]]:
         """Return the plates of some summed sites."""
@@ -239,7 +249,34 @@ class Factors:
 
     def scales(self, names: Iterable[str]) -> dict[str, Any]:
         """Return the scales of some summed sites."""
-        return {name: self.summed[name].site.scale for name in names}
+        summed = {name: self.summed[name] for name in names}
+        return {name: self._weighted(s.site.scale, s.plates.values()) for name, s in summed.items()}
+
+    def _weighted(self, scale: Any, plates: Iterable[int]) -> Any:
+        """Return a scale times what an element of some plates counts for."""
+        for plate in plates:
+            scale = times(scale, self._weights.get(plate, 1.0))
+        return scale
+
+    @cached_property
+    def _weights(self) -> dict[int, Any]:
+        """What an element of each plate counts for: the ``total_size`` of data is that of their labels."""
+        found: dict[int, tuple[Any, str]] = {}
+        for factor in self._factors:
+            plate_of = self.plates_of(factor) if factor.weights else {}
+            for axis, weight in factor.weights.items():
+                if axis not in plate_of:
+                    continue
+                known, name = found.setdefault(plate_of[axis], (weight, factor.site.name))
+                if not same_scale(known, weight):
+                    raise PairingError(
+                        sentence(
+                            f"Sites {name!r} and {factor.site.name!r} depend on the same summed sites, row "
+                            "by row, but have different total sizes",
+                            fix="Give both the same total_size",
+                        )
+                    )
+        return {plate: weight for plate, (weight, _) in found.items()}
 
     # --- axes -------------------------------------------------------------------------------
 
@@ -371,6 +408,23 @@ def _combinations(summed: Summed, n_elements: int) -> str:
     """Return how many combinations of values there are, which need not fit a float."""
     digits = n_elements * math.log10(len(summed.support))
     return f"{len(summed.support) ** n_elements:,}" if digits < 7 else f"10^{digits:.0f}"
+
+
+def _without_total_size(site: Site) -> tuple[Variable, dict[int, Any]]:
+    """Return the log-probability of a site's values, and what an element along each axis counts for.
+
+    What is summed out of a factor of rows is the law of one row, which is weighted afterwards.
+    """
+    node = getattr(site.dist, "owner", None)
+    if node is None or not isinstance(node.op, MinibatchRandomVariable):
+        return site.log_prob_of_values, {}
+    rv, *sizes = node.inputs
+    weights = {}
+    for axis, size in enumerate(sizes):
+        if not NoneConst.equals(size):
+            n_rows = site.value.type.shape[axis] or site.value.shape[axis]
+            weights[axis] = (size.data if isinstance(size, Constant) else size) / n_rows
+    return rv_log_prob(rv, site.value), weights
 
 
 def _check_one_scale(site: Site) -> None:

@@ -32,6 +32,7 @@ __all__ = [
     "maximum",
     "product",
     "same_scale",
+    "times",
     "total",
 ]
 
@@ -244,6 +245,13 @@ def same_scale(first: Any, second: Any) -> bool:
     if isinstance(first, Variable) or isinstance(second, Variable):
         return False
     return bool(np.array_equal(first, second))
+
+
+def times(first: Any, second: Any) -> Any:
+    """Return the product of two scales: one of them as it is, where the other is one."""
+    if _is_one(first):
+        return second
+    return first if _is_one(second) else first * second
 
 
 def _describe(scale: Any) -> str:

@@ -15,12 +15,15 @@ from pymc_svi import (
     Trace_ELBO,
     TraceEnum_ELBO,
     Trainer,
+    compute_marginals,
     config_enumerate,
     handlers,
+    infer_discrete,
     optim,
     param,
     plate,
     sample,
+    scan,
 )
 from pymc_svi.errors import PairingError, SiteError
 from pymc_svi.evaluation import evaluate
@@ -310,6 +313,99 @@ def test_a_mixture_is_fitted_in_one_line_and_its_labels_come_with_the_posterior(
     # Deterministics follow from the labels of the same draw.
     expected = np.take_along_axis(posterior["mu"].values, posterior["z"].values, axis=-1)
     np.testing.assert_allclose(posterior["centre"], expected)
+
+
+# --- total_size= --------------------------------------------------------------------------------
+
+ROWS = np.array([-1.2, 0.4, 2.5, 3.0])
+LABELLED = np.log([0.7, 0.3]) + norm.logpdf(ROWS[:, None], [-1.0, 2.0], 1.5)  # (rows, labels)
+
+
+def rows_with_labels(total_size=None):
+    z = pm.Bernoulli("z", 0.3, shape=4)
+    pm.Normal("y", pt.constant([-1.0, 2.0])[z], 1.5, observed=ROWS, total_size=total_size)
+
+
+@pytest.mark.parametrize("front_end", ["function", "built"])
+@pytest.mark.parametrize("size", [400, [400]])
+def test_the_total_size_of_data_is_that_of_their_labels(size, front_end):
+    model = lambda: rows_with_labels(size)  # noqa: E731
+    model = as_built(model) if front_end == "built" else model
+    # PyMC has the constant of the Normal density in single precision.
+    assert loss_of(model) == pytest.approx(-100 * logsumexp(LABELLED, axis=1).sum(), rel=1e-7)
+    found = compute_marginals(model, no_sites, num_samples=1)["z"]
+    expected = np.exp(LABELLED - logsumexp(LABELLED, axis=1, keepdims=True))
+    np.testing.assert_allclose(found.values, expected, rtol=1e-7)
+    counts = np.mean(
+        pm.draw(handlers.trace(infer_discrete(model)).get_trace()["z"].value, 4_000, random_seed=1),
+        axis=0,
+    )
+    errors = np.sqrt(expected[:, 1] * expected[:, 0] / 4_000)
+    assert np.all(np.abs(counts - expected[:, 1]) < 4 * errors)
+
+
+def test_minibatches_of_pymc_have_the_weighted_loss_of_their_rows():
+    data = pytensor.shared(np.tile(ROWS, 3), shape=(12,))
+    batch = pm.Minibatch(data, batch_size=4)
+
+    def model(y):
+        z = pm.Bernoulli("z", 0.3, shape=4)
+        pm.Normal("y", pt.constant([-1.0, 2.0])[z], 1.5, observed=y, total_size=12)
+
+    draws = pm.draw(LOSS.loss(lambda: model(batch), no_sites).value, 4_000, random_seed=1)
+    assert_mean(draws, -3 * logsumexp(LABELLED, axis=1).sum())
+
+
+def test_a_label_of_all_rows_is_summed_out_after_they_are_weighted():
+    def model():
+        k = pm.Bernoulli("k", 0.4)
+        z = pm.Bernoulli("z", 0.3, shape=4)
+        means = pt.constant([-1.0, 2.0])[z] + 0.5 * k
+        pm.Normal("y", means, 1.5, observed=ROWS, total_size=12)
+
+    def of_rows(k):
+        terms = np.log([0.7, 0.3]) + norm.logpdf(ROWS[:, None], [-1 + k / 2, 2 + k / 2], 1.5)
+        return 3 * logsumexp(terms, axis=1).sum()
+
+    expected = logsumexp([np.log(0.6) + of_rows(0), np.log(0.4) + of_rows(1)])
+    assert loss_of(model) == pytest.approx(-expected, rel=1e-7)
+
+
+def test_a_total_size_beside_sums_of_the_guide_weights_the_rows():
+    def guide():
+        pm.Bernoulli("z", [0.2, 0.4, 0.6, 0.8], shape=4)
+
+    enumerated = config_enumerate(guide)
+    whole, weighted = (loss_of(lambda s=s: rows_with_labels(s), enumerated) for s in (None, 400))
+    assert weighted == pytest.approx(100 * whole, rel=1e-7)
+
+
+@pytest.mark.parametrize("other", [12, 8])
+def test_two_data_of_one_label_have_one_total_size(other):
+    def model():
+        z = pm.Bernoulli("z", 0.3, shape=4)
+        pm.Normal("y", pt.constant([-1.0, 2.0])[z], 1.5, observed=ROWS, total_size=12)
+        pm.Normal("x", -1.0 * z, 1.0, observed=ROWS, total_size=other)
+
+    if other == 12:
+        terms = LABELLED + norm.logpdf(ROWS[:, None], [0.0, -1.0])
+        assert loss_of(model) == pytest.approx(-3 * logsumexp(terms, axis=1).sum(), rel=1e-7)
+    else:
+        with pytest.raises(PairingError, match="'y' and 'x' depend on.*different total sizes"):
+            loss_of(model)
+
+
+def test_a_total_size_in_a_chain_is_refused_with_the_way_out():
+    def model():
+        def step(state, y):
+            z = pm.Bernoulli("z", 0.2 + 0.6 * state, shape=2)
+            pm.Normal("y", 2.0 * z, 1.0, observed=y, total_size=10)
+            return z, None
+
+        scan(step, np.zeros(2, dtype="int64"), pt.constant(np.zeros((5, 2))))
+
+    with pytest.raises(PairingError, match=r"scan: site 'y' has a total_size.*handlers.scale"):
+        loss_of(model)
 
 
 def test_batches_of_a_loader_average_to_the_loss_of_all_rows():

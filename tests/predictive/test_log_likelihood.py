@@ -269,6 +269,14 @@ def test_scales_are_left_out_of_sums_and_masked_rows_are_zero():
         handlers.scale(labelled, scale=7.0), MIXED, sum_out=["z"], coords=ROWS
     ).log_likelihood["y"]
     np.testing.assert_allclose(scaled, plain)
+
+    def of_a_minibatch(mu, z):
+        pm.Normal("y", mu[z], 1.5, observed=Y, dims="row", total_size=400)
+
+    weighted = log_likelihood(
+        labelled, MIXED, likelihood=of_a_minibatch, sum_out=["z"], coords=ROWS
+    ).log_likelihood["y"]
+    np.testing.assert_allclose(weighted, plain)
     mask = np.array([True, False, True, True])
 
     def likelihood(mu, z):
