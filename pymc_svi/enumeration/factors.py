@@ -27,10 +27,18 @@ from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor import NoneConst
 
+from pymc_svi.config import complain
 from pymc_svi.enumeration.body import vectorized
 from pymc_svi.enumeration.marking import is_enumerated
 from pymc_svi.enumeration.supports import support_of
-from pymc_svi.enumeration.tables import Table, clash, does_not_factorise, same_scale, times
+from pymc_svi.enumeration.tables import (
+    Table,
+    clash,
+    does_not_factorise,
+    is_one,
+    same_scale,
+    times,
+)
 from pymc_svi.errors import PairingError, sentence
 from pymc_svi.gradients.independence import follow_axes
 from pymc_svi.gradients.named_dims import without_named_dims
@@ -251,6 +259,24 @@ class Factors:
         """Return the scales of some summed sites."""
         summed = {name: self.summed[name] for name in names}
         return {name: self._weighted(s.site.scale, s.plates.values()) for name, s in summed.items()}
+
+    def check_scales(self, factor: Factor) -> None:
+        """Complain of rows that are weighted while their labels, which are summed out, are not."""
+        if is_one(factor.site.scale):
+            return
+        plates = set(self.plates_of(factor).values())
+        for name in factor.of:
+            s = self.summed[name]
+            if is_one(s.site.scale) and plates.intersection(s.plates.values()):
+                complain(
+                    sentence(
+                        f"Site {factor.site.name!r} is scaled, and {name!r}, which is summed out element by "
+                        "element, is not: the density is raised to a power before the sum",
+                        fix="To weight a minibatch put both under the scale, or say total_size= at the data",
+                    ),
+                    PairingError,
+                    default="warn",
+                )
 
     def _weighted(self, scale: Any, plates: Iterable[int]) -> Any:
         """Return a scale times what an element of some plates counts for."""

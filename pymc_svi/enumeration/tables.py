@@ -28,6 +28,7 @@ __all__ = [
     "clash",
     "does_not_factorise",
     "eliminate",
+    "is_one",
     "log_sum",
     "maximum",
     "product",
@@ -77,7 +78,7 @@ class Table:
 
     def scaled(self) -> Table:
         """Return the table with its scale applied."""
-        if _is_one(self.scale):
+        if is_one(self.scale):
             return self
         return replace(self, value=self.value * self.scale, scale=1.0)
 
@@ -157,7 +158,7 @@ def eliminate(
         ready = []
         for table in holding:
             if not same_scale(table.scale, scales[name]):
-                if not _is_one(scales[name]):
+                if not is_one(scales[name]):
                     raise PairingError(
                         sentence(
                             f"Site {name!r} is summed out together with a factor of another scale",
@@ -234,7 +235,8 @@ def _next(factors: Sequence[Collection[str]], left: Mapping[str, tuple[int, ...]
     return min(left, key=work)
 
 
-def _is_one(scale: Any) -> bool:
+def is_one(scale: Any) -> bool:
+    """Return whether a scale is known to be one."""
     return not isinstance(scale, Variable) and bool(np.all(np.equal(scale, 1)))
 
 
@@ -249,9 +251,9 @@ def same_scale(first: Any, second: Any) -> bool:
 
 def times(first: Any, second: Any) -> Any:
     """Return the product of two scales: one of them as it is, where the other is one."""
-    if _is_one(first):
+    if is_one(first):
         return second
-    return first if _is_one(second) else first * second
+    return first if is_one(second) else first * second
 
 
 def _describe(scale: Any) -> str:

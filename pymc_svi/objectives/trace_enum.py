@@ -186,6 +186,8 @@ class Sums:
         self.guided = [n for n in factors.summed if n in guide_trace]
         self.unguided = [n for n in factors.summed if n not in guide_trace]
         factors.arrange(self.unguided, staying=self.guided)
+        for factor in self.of_model:
+            factors.check_scales(factor)
 
     def costs(self) -> list[Cost]:
         """Return the terms of the loss."""

@@ -380,6 +380,23 @@ def test_a_total_size_beside_sums_of_the_guide_weights_the_rows():
     assert weighted == pytest.approx(100 * whole, rel=1e-7)
 
 
+def test_scaled_data_of_labels_that_are_not_scaled_are_a_warning():
+    def model(both):
+        with handlers.scale(scale=100.0 if both else 1.0):
+            z = pm.Bernoulli("z", 0.3, shape=4)
+        with handlers.scale(scale=100.0):
+            pm.Normal("y", pt.constant([-1.0, 2.0])[z], 1.5, observed=ROWS)
+
+    both = loss_of(lambda: model(both=True))
+    assert both == pytest.approx(-100 * logsumexp(LABELLED, axis=1).sum(), rel=1e-7)
+    with pytest.warns(
+        UserWarning, match=r"'y' is scaled, and 'z'.* is not.*total_size= at the data"
+    ):
+        tempered = loss_of(lambda: model(both=False))
+    terms = np.log([0.7, 0.3]) + 100 * norm.logpdf(ROWS[:, None], [-1.0, 2.0], 1.5)
+    assert tempered == pytest.approx(-logsumexp(terms, axis=1).sum(), rel=1e-7)
+
+
 @pytest.mark.parametrize("other", [12, 8])
 def test_two_data_of_one_label_have_one_total_size(other):
     def model():
