@@ -22,10 +22,8 @@ from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
-from pymc.variational.minibatch_rv import MinibatchRandomVariable
-from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
-from pytensor.tensor import NoneConst
 
 from pymc_svi.config import complain
 from pymc_svi.enumeration.body import vectorized
@@ -43,7 +41,7 @@ from pymc_svi.errors import PairingError, sentence
 from pymc_svi.gradients.independence import follow_axes
 from pymc_svi.gradients.named_dims import without_named_dims
 from pymc_svi.handlers import Site, Trace
-from pymc_svi.handlers.log_prob import rv_log_prob, scaled_and_masked
+from pymc_svi.handlers.log_prob import log_prob_without_total_size, scaled_and_masked
 from pymc_svi.handlers.values import describe_shape
 
 __all__ = ["Factor", "Factors", "Summed"]
@@ -186,8 +184,9 @@ class Factors:
         """
         found = []
         for site in sites:
+            # What is summed out of rows is the law of one row, which is weighted afterwards.
+            unweighted, weights = log_prob_without_total_size(site)
             # Named dims first: what vectorises and follows axes knows tensors only.
-            unweighted, weights = _without_total_size(site)
             [log_prob] = without_named_dims([unweighted])
             above = set(ancestors([log_prob], blockers=list(self._by_placeholder)))
             names = tuple(n for p, n in self._by_placeholder.items() if p in above)
@@ -434,23 +433,6 @@ def _combinations(summed: Summed, n_elements: int) -> str:
     """Return how many combinations of values there are, which need not fit a float."""
     digits = n_elements * math.log10(len(summed.support))
     return f"{len(summed.support) ** n_elements:,}" if digits < 7 else f"10^{digits:.0f}"
-
-
-def _without_total_size(site: Site) -> tuple[Variable, dict[int, Any]]:
-    """Return the log-probability of a site's values, and what an element along each axis counts for.
-
-    What is summed out of a factor of rows is the law of one row, which is weighted afterwards.
-    """
-    node = getattr(site.dist, "owner", None)
-    if node is None or not isinstance(node.op, MinibatchRandomVariable):
-        return site.log_prob_of_values, {}
-    rv, *sizes = node.inputs
-    weights = {}
-    for axis, size in enumerate(sizes):
-        if not NoneConst.equals(size):
-            n_rows = site.value.type.shape[axis] or site.value.shape[axis]
-            weights[axis] = (size.data if isinstance(size, Constant) else size) / n_rows
-    return rv_log_prob(rv, site.value), weights
 
 
 def _check_one_scale(site: Site) -> None:

@@ -11,9 +11,11 @@ import pytensor
 import pytensor.tensor as pt
 from pymc.distributions.continuous import InterpolatedRV, TruncatedNormalRV
 from pymc.distributions.truncated import TruncatedRV
+from pymc.variational.minibatch_rv import MinibatchRandomVariable
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
+from pytensor.tensor import NoneConst
 from pytensor.tensor.elemwise import DimShuffle
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.xtensor.type import XTensorType
@@ -55,6 +57,28 @@ def site_log_prob(site: Site) -> Variable:
         return zero()
     drawn = site.drawn() if is_composed(site.dist) else ()
     return density_given(site.dist, site.value, drawn)
+
+
+def log_prob_without_total_size(site: Site) -> tuple[Variable, dict[int, Any]]:
+    """Return the log-probability of each value of a site, and what its ``total_size`` makes of it.
+
+    Returns
+    -------
+    log_prob : Variable
+        As :attr:`Site.log_prob_of_values`, with each value counted once.
+    weights : dict of int to number or Variable
+        For each axis that has a total size, what a value counts for.
+    """
+    node = getattr(site.dist, "owner", None)
+    if node is None or not isinstance(node.op, MinibatchRandomVariable):
+        return site.log_prob_of_values, {}
+    rv, *sizes = node.inputs
+    weights = {}
+    for axis, size in enumerate(sizes):
+        if not NoneConst.equals(size):
+            n_values = site.value.type.shape[axis] or site.value.shape[axis]
+            weights[axis] = (size.data if isinstance(size, Constant) else size) / n_values
+    return rv_log_prob(rv, site.value), weights
 
 
 def rv_log_prob(rv: Variable, value: Variable) -> Variable:

@@ -252,13 +252,13 @@ def _complain_of_missing(
     guide_latents: Mapping[str, Site],
 ) -> None:
     hint = did_you_mean(missing[0], extra)
-    if not hint and not any(map(model_trace.successors, missing)):  # nor do the data depend on them
-        names = [str(name) for name in missing]
-        hint = f" If predictions, leave them out: handlers.block(model, hide={names})."
     fixed = [name for name in missing if model_trace[name].value is not model_trace[name].dist]
-    if fixed:
+    if not hint and fixed:
         hint = f" {quoted(fixed)} got a value, as by handlers.substitute, but stayed latent."
         hint += " handlers.condition makes data of it."
+    elif not hint and not any(map(model_trace.successors, missing)):  # no data depend on them
+        names = [str(name) for name in missing]
+        hint = f" If predictions, leave them out: handlers.block(model, hide={names})."
     them = "it" if len(missing) == 1 else "them"
     sum_out = f"sum {them} out with loss=TraceEnum_ELBO(), "
     if fixed or not all(has_finite_support(model_trace[name].dist) for name in missing):

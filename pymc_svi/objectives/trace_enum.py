@@ -94,6 +94,8 @@ class TraceEnum_ELBO(Trace_ELBO):
                 stacklevel=2,
             )
         _check_drawn_sites(guide_trace)
+        for factor in sums.of_model:
+            sums.factors.check_scales(factor)
         costs = [Cost("model", site, site.log_prob, site.log_prob) for site in sums.plain_of_model]
         costs += super().costs(Trace(), _only(guide_trace, sums.plain_of_guide), None)
         costs += sums.costs()
@@ -186,8 +188,6 @@ class Sums:
         self.guided = [n for n in factors.summed if n in guide_trace]
         self.unguided = [n for n in factors.summed if n not in guide_trace]
         factors.arrange(self.unguided, staying=self.guided)
-        for factor in self.of_model:
-            factors.check_scales(factor)
 
     def costs(self) -> list[Cost]:
         """Return the terms of the loss."""

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pymc as pm
 import xarray as xr
-from pymc.variational.minibatch_rv import MinibatchRandomVariable
 from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 
@@ -17,7 +16,7 @@ from pymc_svi.enumeration.marking import is_enumerated, summed
 from pymc_svi.errors import SiteError, did_you_mean, quoted, sentence
 from pymc_svi.handlers import Site, Trace, trace
 from pymc_svi.handlers.core import Program, built_model
-from pymc_svi.handlers.log_prob import rv_log_prob, scaled_and_masked
+from pymc_svi.handlers.log_prob import log_prob_without_total_size, scaled_and_masked
 from pymc_svi.handlers.walk import scratch_model
 from pymc_svi.objectives.trace_enum import Sums
 from pymc_svi.predictive.samples import Placeholders, stacked
@@ -178,9 +177,5 @@ def _check_summed(names: Sequence[str], traced: Trace) -> None:
 
 def _log_prob(site: Site) -> Variable:
     """Return the log-probability of a site's elements, each counted once."""
-    node = getattr(site.dist, "owner", None)
-    if node is not None and isinstance(node.op, MinibatchRandomVariable):  # total_size=
-        log_prob = site.per_element(rv_log_prob(node.inputs[0], site.value))
-    else:
-        log_prob = site.unscaled_log_prob
-    return scaled_and_masked(log_prob, 1.0, site.mask)
+    log_prob, _ = log_prob_without_total_size(site)
+    return scaled_and_masked(site.per_element(log_prob), 1.0, site.mask)

@@ -96,6 +96,13 @@ def test_a_latent_that_got_a_value_otherwise_than_as_data_is_told_apart():
         assert "'intercept' got a value, as by handlers.substitute, but stayed latent." in message
         assert message.endswith("handlers.condition makes data of it.")
 
+    def misspelt():
+        guide()
+        pm.Normal("intersept")
+
+    with pytest.raises(PairingError, match="Did you mean 'intersept'"):
+        pair(handlers.substitute(two_latents, data={"intercept": 1.0}), misspelt)
+
 
 def test_a_latent_that_the_guide_misses_is_named_with_the_way_out():
     def guide():

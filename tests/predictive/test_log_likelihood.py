@@ -1,5 +1,7 @@
 """``log_likelihood`` is PyMC's, for programs of both kinds, and what ArviZ compares models by."""
 
+import warnings
+
 import arviz as az
 import numpy as np
 import pymc as pm
@@ -269,6 +271,15 @@ def test_scales_are_left_out_of_sums_and_masked_rows_are_zero():
         handlers.scale(labelled, scale=7.0), MIXED, sum_out=["z"], coords=ROWS
     ).log_likelihood["y"]
     np.testing.assert_allclose(scaled, plain)
+
+    def tempered(mu, z):
+        with handlers.scale(scale=7.0):
+            pm.Normal("y", mu[z], 1.5, observed=Y, dims="row")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # of the loss, which scales matter to
+        alone = log_likelihood(labelled, MIXED, likelihood=tempered, sum_out="z", coords=ROWS)
+    np.testing.assert_allclose(alone.log_likelihood["y"], plain)
 
     def of_a_minibatch(mu, z):
         pm.Normal("y", mu[z], 1.5, observed=Y, dims="row", total_size=400)
