@@ -39,8 +39,9 @@ def _at_length(plan: Plan, extra: int) -> Plan:
 
 
 def _traced(program: Program, plan: Plan) -> Trace:
-    model = built_model(program)
-    with pm.Model(coords=None, model=None) if model is None else scratch_model(model):
+    # A function program has the coords of the model that it is run in, which are those of the SVI.
+    around = built_model(program) or pm.Model.get_context(error_if_none=False)
+    with scratch_model(around):
         return trace(Batched(program, plan)).get_trace()
 
 

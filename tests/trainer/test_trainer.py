@@ -859,3 +859,23 @@ def test_a_fit_that_was_stopped_is_not_gone_on_with(tmp_path):
 
     assert run(tmp_path).state == run(tmp_path).state
     assert run(tmp_path).state.step == 20
+
+
+def test_function_programs_have_the_coords_of_the_svi():
+    rng = np.random.default_rng(0)
+    group = rng.integers(0, 3, 60)
+    y = rng.normal(group, 1.0)
+
+    def model(group, y):
+        level = pm.Normal("level", 0.0, 3.0, dims="shop")
+        pm.Normal("y", level[group], 1.0, observed=y)
+
+    coords = {"shop": ["a", "b", "c"]}
+    svi = SVI(model, AutoNormal(model), optim.Adam(0.05), coords=coords)
+    result = Trainer(svi, DataLoader({"group": group, "y": y}, batch_size=20)).fit(
+        n=300, random_seed=0
+    )
+    level = result.sample_posterior(200, random_seed=1).posterior["level"]
+    assert level.dims == ("chain", "draw", "shop") and list(level["shop"]) == coords["shop"]
+    means = [y[group == each].mean() for each in range(3)]
+    np.testing.assert_allclose(level.mean(("chain", "draw")), means, atol=0.3)
