@@ -192,6 +192,8 @@ def explaining_lengths(
     try:
         yield
     except (ValueError, AssertionError) as error:
+        if dim := _dim_of_all_rows(model, total_size, error):
+            raise _longer_dim(dim, total_size, error) from error
         of_ours = isinstance(error, SiteError | PairingError)
         if not re.search(_PAIRS if of_ours else _LENGTHS, str(error), re.IGNORECASE):
             raise
@@ -210,6 +212,26 @@ def explaining_lengths(
             if sites or built is None and re.search(rf"\({total_size}[,)]", detail):
                 raise own_rows(sites, total_size, detail) from error
         raise
+
+
+def _dim_of_all_rows(model: Program, total_size: int | None, error: Exception) -> str:
+    """Return the dim of a function program, if any, that an error tells to be as long as all data."""
+    if not total_size or built_model(model) is not None:
+        return ""
+    found = re.search(rf"[( ](?!total_size)(\w+)={total_size}[,)]", str(error))  # as of a shape
+    return found[1] if found else ""
+
+
+def _longer_dim(dim: str, total_size: int | None, error: Exception) -> DataError:
+    return DataError(
+        sentence(
+            f"Dim {dim!r} has a label for each row of all data, {total_size}, beside batches of other "
+            "numbers of rows",
+            found=str(error).splitlines()[0].rstrip("."),
+            fix=f"Leave {dim!r} out where a function program has rows, or build the model: with "
+            f'pm.Data(..., dims="{dim}") its rows are those of the batches',
+        )
+    )
 
 
 def _unnamed_dims(model: Program, names: Collection[str]) -> dict[str, str]:

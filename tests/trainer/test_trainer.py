@@ -879,3 +879,13 @@ def test_function_programs_have_the_coords_of_the_svi():
     assert level.dims == ("chain", "draw", "shop") and list(level["shop"]) == coords["shop"]
     means = [y[group == each].mean() for each in range(3)]
     np.testing.assert_allclose(level.mean(("chain", "draw")), means, atol=0.3)
+
+
+def test_a_dim_of_all_rows_in_a_function_program_is_told():
+    def model(y):
+        pm.Normal("y", pm.Normal("mu"), 1.0, observed=y, dims="row")
+
+    svi = SVI(model, AutoNormal(model), coords={"row": range(6)})
+    message = r"'row' has a label for each row of all data, 6, beside batches.*row=6.*pm.Data\(..., dims=\"row\"\)"
+    with pytest.raises(DataError, match=message):
+        Trainer(svi, DataLoader({"y": np.zeros(6)}, batch_size=2)).fit(n=2)
